@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * pages.h: where bytes land. Pages are the caller's memory, seen as a logical 4-D tensor
+ *
+ *   [n_pages, page_size, n_kv_heads, head_dim]     any strides but dim's, which is 1
+ *
+ * so NHD, HND, K and V interleaved in one buffer, the flat [1, H, n_pages * page_size, D] of PyTorch and token pools
+ * (page_size 1) are all just strides. K and V may differ in strides and head_dim. dtypes: f32, f16, bf16.
+ * A slot is page_id * page_size + position in the page.
+ *
+ * stream: a CUstream for CUDA contexts, ignored (NULL) on a CPU. */
+#ifndef FOLIO_PAGES_H
+#define FOLIO_PAGES_H
+
+#include "folio/base.h"
+#include "folio/device.h"
+#include "folio/dlpack.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct folio_append_args {
+    size_t struct_size;
+    const DLTensor *k, *v;             /* [n_tokens, n_kv_heads, head_dim_qk | head_dim_v]; f32, f16, bf16: rounded to
+                                          nearest even when the pages' dtype is narrower */
+    const DLTensor *k_pages, *v_pages; /* [n_pages, page_size, n_kv_heads, head_dim_qk | head_dim_v]; written */
+    const DLTensor *slots;             /* [n_tokens] i32 or i64; -1 = skip this token; other values outside
+                                          0 .. n_pages * page_size - 1 are ERANGE. A slot named twice is EINVAL */
+    const DLTensor *k_scale, *v_scale; /* quantised pages only; NULL */
+    uint32_t flags;                    /* 0 */
+} folio_append_args;
+
+typedef struct folio_gather_args {
+    size_t struct_size;
+    const DLTensor *k_pages, *v_pages; /* as above */
+    const DLTensor *page_row;          /* [n] i32 or i64; the first ceil(kv_len / page_size) are read and checked */
+    int64_t kv_len;                    /* tokens to gather; >= 0 */
+    const DLTensor *k, *v;             /* [kv_len, n_kv_heads, head_dim_qk | head_dim_v]; f32, f16 or bf16; written */
+    const DLTensor *k_scale, *v_scale; /* quantised pages only; NULL */
+    uint32_t flags;                    /* 0 */
+} folio_gather_args;
+
+/* Write new tokens into their slots. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_pages_append(folio_context *ctx, const folio_append_args *args,
+                                                          void *stream);
+/* Read a sequence back: pages -> contiguous. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_pages_gather(folio_context *ctx, const folio_gather_args *args,
+                                                          void *stream);
+/* Copy whole pages, in order: copies [n, 2] i64 of (from, to), what folio_cache_take_copies gives. v_pages may be NULL. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_pages_copy(folio_context *ctx, const DLTensor *k_pages,
+                                                        const DLTensor *v_pages, const DLTensor *copies, void *stream);
+/* Contiguous -> pages: x [batch, n_heads, n_tokens, head_dim] into pages [n, page_size, n_heads, head_dim] and
+ * page_table [batch, ceil(n_tokens / page_size)] i32 or i64, where sequence b gets the pages
+ * b * ceil(n_tokens / page_size) ... in order. Slots behind n_tokens are zeroed. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_pages_from_contiguous(folio_context *ctx, const DLTensor *pages,
+                                                                   const DLTensor *page_table, const DLTensor *x,
+                                                                   void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
