@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# A thin front for CMake. Every target first installs what it needs and lacks (tools/bootstrap), so that each works alone
+# on a fresh Debian 12 machine with git and make.
+PREFIX  ?= /usr/local
+SECONDS ?= 60
+JOBS    ?= $(shell nproc)
+
+all: setup-build
+	@test -f build/CMakeCache.txt || cmake --preset release -G Ninja
+	@cmake --build build -j $(JOBS)
+
+setup-%:
+	@tools/bootstrap $*
+
+demo: setup-demo all
+	@tools/demo
+
+python: setup-python
+	@tools/python
+
+check: setup-check
+	@tools/check
+
+check-all: setup-check-all
+	@tools/check all
+
+bench: all
+	build/folio bench
+
+bench-peers: all setup-python
+	@bench/peers/run
+
+# fuzz SECONDS=60: every fuzzer for that long, from the corpus that ships with the project
+fuzz: setup-check-all
+	@tools/fuzz $(SECONDS)
+
+install: all
+	DESTDIR="$(DESTDIR)" cmake --install build --prefix "$(PREFIX)"
+
+clean:
+	rm -rf build build-* .cache
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*/make \1/p' Makefile
+
+.PHONY: all demo python check check-all bench bench-peers fuzz install clean help
