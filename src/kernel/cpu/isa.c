@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * isa.c: cpuid and xgetbv, once. */
+#include "kernel/cpu/isa.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/types.h"
+#include "kernel/kernels.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+enum {
+    XCR0_YMM = 0x06,   /* SSE and AVX state */
+    XCR0_ZMM = 0xe6,   /* and opmask, upper zmm */
+    XCR0_TILE = 0x600, /* AMX configuration and data */
+};
+
+struct cpuid_regs {
+    u32 eax, ebx, ecx, edx;
+};
+
+static struct cpuid_regs cpuid(u32 leaf, u32 subleaf)
+{
+    struct cpuid_regs r = { 0 };
+    if (!__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx))
+        return (struct cpuid_regs){ 0 };
+    return r;
+}
+
+/* The register state that the operating system saves. */
+static u64 enabled_state(void)
+{
+    u32 lo, hi;
+    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (u64)hi << 32 | lo;
+}
+
+static bool all(u32 flags, u32 wanted)
+{
+    return (flags & wanted) == wanted;
+}
+
+/* Bit i = level i. */
+static u32 detect(void)
+{
+    const u32 c_only = 1u << FOLIO_ISA_C;
+    const struct cpuid_regs one = cpuid(1, 0), seven = cpuid(7, 0), seven_1 = cpuid(7, 1);
+    if (!all(one.ecx, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C) || !all(seven.ebx, bit_AVX2))
+        return c_only;
+    const u64 state = enabled_state();
+    if ((state & XCR0_YMM) != XCR0_YMM)
+        return c_only;
+    u32 levels = c_only | 1u << FOLIO_ISA_AVX2;
+    if (!all(seven.ebx, bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL) || (state & XCR0_ZMM) != XCR0_ZMM)
+        return levels;
+    levels |= 1u << FOLIO_ISA_AVX512;
+    if (!all(seven_1.eax, 1u << 5)) /* AVX512_BF16 */
+        return levels;
+    levels |= 1u << FOLIO_ISA_AVX512_BF16;
+    if (all(seven.edx, 1u << 22 | 1u << 24 | 1u << 25) && (state & XCR0_TILE) == XCR0_TILE) /* AMX bf16, tile, int8 */
+        levels |= 1u << FOLIO_ISA_AMX;
+    return levels;
+}
+#else
+static u32 detect(void)
+{
+    return 1u << FOLIO_ISA_C;
+}
+#endif
+
+static const char *const names[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", "amx", "neon" };
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static u32 machine_levels;
+static folio_isa cap;
+static const char *cap_text;
+
+static void read_once(void)
+{
+    machine_levels = detect();
+    const char *text = getenv("FOLIO_ISA");
+    if (!text || !*text)
+        return;
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcmp(text, names[i]) == 0) {
+            cap = (folio_isa)i;
+            return;
+        }
+    cap_text = text;
+}
+
+bool folio__isa_machine_has(folio_isa isa)
+{
+    pthread_once(&once, read_once);
+    return isa >= FOLIO_ISA_C && isa <= FOLIO_ISA_NEON && (machine_levels >> isa & 1u);
+}
+
+folio_isa folio__isa_cap(const char **text)
+{
+    pthread_once(&once, read_once);
+    *text = cap_text;
+    return cap;
+}
+
+const char *folio_isa_name(folio_isa isa)
+{
+    const u32 i = (u32)isa;
+    return i < COUNT_OF(names) ? names[i] : "unknown";
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * isa.h: what the machine's instruction set is, and FOLIO_ISA's cap on it. */
+#ifndef FOLIO_KERNEL_CPU_ISA_H
+#define FOLIO_KERNEL_CPU_ISA_H
+
+#include <stdbool.h>
+
+#include "folio/device.h"
+
+/* Can the CPU and the operating system run this level? Says nothing about whether kernels for it are built. */
+bool folio__isa_machine_has(folio_isa isa);
+
+/* FOLIO_ISA, read once: AUTO when unset. *text is the variable when it names no level, else NULL. */
+folio_isa folio__isa_cap(const char **text);
+
+#endif
