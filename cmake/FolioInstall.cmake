@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# FolioInstall.cmake: library, headers, command, manual page, pkg-config and CMake package files. The tree may be moved after
-# installing: nothing in it names the prefix.
+# FolioInstall.cmake: library, headers, command, manual page, pkg-config and CMake package files. The tree may be moved
+# after installing: nothing in it names the prefix.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS folio_shared folio_static EXPORT folioTargets

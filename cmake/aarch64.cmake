@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# aarch64.cmake: cross-compile for 64-bit Arm with Debian's gcc-aarch64-linux-gnu and arm64 packages, run with qemu-user.
+# aarch64.cmake: cross-compile for 64-bit Arm with Debian's gcc-aarch64-linux-gnu and arm64 packages; qemu-user runs it.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * replay.c: feeds files to a fuzzer's entry point, so that any compiler can run the corpus. Arguments: files or folders. */
+ * replay.c: feeds files to a fuzzer's entry point, so that any compiler can run the corpus.
+ * Arguments: files or folders. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_dlpack.c: our declarations have the layout and the numbers of the DLPack ABI, alone and after an official header.
- * Built twice: as it is, and with OFFICIAL_DLPACK naming a header to include first. */
+ * test_dlpack.c: our declarations have the layout and the numbers of the DLPack ABI, alone and after an official
+ * header. Built twice: as it is, and with OFFICIAL_DLPACK naming a header to include first. */
 #ifdef OFFICIAL_DLPACK
 #include OFFICIAL_DLPACK
 #endif

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# test_headers.sh CC CXX: every public header compiles alone, twice in a row, as C11 and as C++17, without a warning; and
-# before and after the official DLPack header where there is one. CXX may be empty: then C++ is skipped.
+# test_headers.sh CC CXX: every public header compiles alone, twice in a row, as C11 and as C++17, without a warning;
+# and before and after the official DLPack header where there is one. CXX may be empty: then C++ is skipped.
 set -u
 cd "$(dirname "$0")/.."
 cc=$1 cxx=${2-}
@@ -32,7 +32,8 @@ for file in include/folio/*.h; do
     fi
 done
 if [ -n "$official" ]; then
-    for text in "#include <dlpack/dlpack.h>\n#include \"folio/folio.h\"\n" "#include \"folio/folio.h\"\n#include <dlpack/dlpack.h>\n"; do
+    for text in "#include <dlpack/dlpack.h>\n#include \"folio/folio.h\"\n" \
+                "#include \"folio/folio.h\"\n#include <dlpack/dlpack.h>\n"; do
         compile "with the official header" "$text" $cc -std=c11 -x c
         [ -z "$cxx" ] || compile "with the official header" "$text" $cxx -std=c++17 -x c++
     done

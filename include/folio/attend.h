@@ -8,7 +8,7 @@
  *   out = sum softmax(score) * v, accumulated in fp32 or better, rounded once; lse = natural log of the denominator,
  *   with exp(sink_h) added once when there are sinks
  * A row without keys: out = 0, lse = -inf (= the sink when there is one). kv_len 0 and q_len 0 are legal.
- * Slots at or past kv_len, table entries past ceil(kv_len / page_size) and pages nobody names may hold anything, NaN too.
+ * Slots at or past kv_len, table entries past ceil(kv_len / page_size), pages nobody names may hold anything, even NaN.
  *
  * dtypes: q and pages f32, f16, bf16; q's dtype equals the pages' or is f32. out has q's dtype. Everything named f32
  * below is f32 only. A zeroed struct with struct_size and tensors set is plain, non-causal attention. */

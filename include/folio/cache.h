@@ -102,8 +102,8 @@ FOLIO_API FOLIO_NODISCARD folio_status folio_cache_take_copies(folio_cache *cach
 /* How many columns the widest of the n sequences needs. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_cache_table_width(const folio_cache *cache, const folio_seq *seqs,
                                                                int32_t n, int64_t *width);
-/* Padded: table [n][row_stride] int32, -1 behind each row's last page up to row_stride; row_stride in elements, at least
- * the width (else EINVAL). kv_lens [n] or NULL. */
+/* Padded: table [n][row_stride] int32, -1 behind each row's last page up to row_stride; row_stride in elements, at
+ * least the width (else EINVAL). kv_lens [n] or NULL. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_cache_page_table(const folio_cache *cache, const folio_seq *seqs,
                                                               int32_t n, int32_t *table, int64_t row_stride,
                                                               int64_t *kv_lens);

@@ -32,8 +32,8 @@ typedef enum folio_isa {
     FOLIO_ISA_NEON = 6,
 } folio_isa;
 
-/* The host's own threads: call body(arg, i) exactly once for each i in 0 .. n-1, in any order, on any threads, and return
- * when all are done. n is at most the context's n_threads. */
+/* The host's own threads: call body(arg, i) exactly once for each i in 0 .. n-1, in any order, on any threads, and
+ * return when all are done. n is at most the context's n_threads. */
 typedef void (*folio_parallel_for)(void *user, void (*body)(void *arg, int32_t i), void *arg, int32_t n);
 
 typedef struct folio_context_config {

@@ -119,8 +119,8 @@ typedef struct DLManagedTensorVersioned {
     DLTensor dl_tensor;
 } DLManagedTensorVersioned;
 
-/* What a Python type's __dlpack_c_exchange_api__ points to: tensors without the interpreter. Each returns 0, or -1 with an
- * exception set; none waits for a stream. */
+/* What a Python type's __dlpack_c_exchange_api__ points to: tensors without the interpreter. Each returns 0, or -1 with
+ * an exception set; none waits for a stream. */
 typedef int (*DLPackManagedTensorAllocator)(DLTensor *prototype, DLManagedTensorVersioned **out, void *error_ctx,
                                             void (*SetError)(void *error_ctx, const char *kind, const char *message));
 typedef int (*DLPackManagedTensorFromPyObjectNoSync)(void *py_object, DLManagedTensorVersioned **out);

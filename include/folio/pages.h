@@ -46,7 +46,8 @@ FOLIO_API FOLIO_NODISCARD folio_status folio_pages_append(folio_context *ctx, co
 /* Read a sequence back: pages -> contiguous. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_pages_gather(folio_context *ctx, const folio_gather_args *args,
                                                           void *stream);
-/* Copy whole pages, in order: copies [n, 2] i64 of (from, to), what folio_cache_take_copies gives. v_pages may be NULL. */
+/* Copy whole pages, in order: copies [n, 2] i64 of (from, to), what folio_cache_take_copies gives.
+ * v_pages may be NULL. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_pages_copy(folio_context *ctx, const DLTensor *k_pages,
                                                         const DLTensor *v_pages, const DLTensor *copies, void *stream);
 /* Contiguous -> pages: x [batch, n_heads, n_tokens, head_dim] into pages [n, page_size, n_heads, head_dim] and

@@ -5,8 +5,8 @@
  *   folio_plan_update   lengths and indptrs -> work items; no allocation; once a step
  *   folio_attend        (attend.h) the work itself; no allocation; once a layer
  *
- * Which keys a work item covers is a function of its sequence's own length only, so the bits of a result depend neither on
- * the number of threads nor on the batch's other members (save with FOLIO_CASCADE).
+ * Which keys a work item covers is a function of its sequence's own length only, so the bits of a result depend neither
+ * on the number of threads nor on the batch's other members (save with FOLIO_CASCADE).
  * An updated plan may be attended by many threads at once when each brings its own workspace. */
 #ifndef FOLIO_PLAN_H
 #define FOLIO_PLAN_H
@@ -35,8 +35,8 @@ FOLIO_API void folio_plan_destroy(folio_plan **plan);
 /* The workspace one attend in flight needs. Plans own one; bring others to attend in parallel. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_plan_workspace(const folio_plan *plan, size_t *bytes, size_t *align);
 
-/* Errors that a device found so far, without waiting for it: ERANGE with sequence, column and value, once. Always OK on a
- * CPU, where errors are found at once. */
+/* Errors that a device found so far, without waiting for it: ERANGE with sequence, column and value, once. Always OK on
+ * a CPU, where errors are found at once. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_plan_status(folio_plan *plan);
 
 #ifdef __cplusplus

@@ -13,8 +13,8 @@ void *folio__alloc_zero(size_t n_bytes);
 void *folio__reserve_zero(size_t n_bytes);
 void folio__free(void *memory); /* of any of the three; NULL is fine */
 
-/* For tests. Every allocation since the last call counts; the fail_at-th from now on (1 = the next) returns NULL, 0 = none
- * does. Process-wide. */
+/* For tests. Every allocation since the last call counts; the fail_at-th from now on (1 = the next) returns NULL, 0 =
+ * none does. Process-wide. */
 i64 folio__alloc_count(void);
 void folio__alloc_fail_at(i64 fail_at);
 

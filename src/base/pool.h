@@ -15,8 +15,8 @@ void folio__pool_destroy(struct pool **pool);
 
 i32 folio__pool_n_threads(const struct pool *pool);
 
-/* Call body(arg, i) once for each i in 0 .. n-1, n <= n_threads, and return when all are done. n == 1 runs on the calling
- * thread without touching the pool. Calls from several threads take turns. Allocates nothing once started. */
+/* Call body(arg, i) once for each i in 0 .. n-1, n <= n_threads, and return when all are done. n == 1 runs on the
+ * calling thread without touching the pool. Calls from several threads take turns. Allocates nothing once started. */
 void folio__pool_run(struct pool *pool, void (*body)(void *arg, i32 i), void *arg, i32 n);
 
 /* CPUs this process may use: the affinity mask, at most the cgroup's quota; >= 1. FOLIO_NUM_THREADS replaces it. */

@@ -82,8 +82,8 @@ enum attend_family {
 };
 
 /* One piece of work: rows of one sequence x kv heads x consecutive splits of its keys.
- * Splits are [s * split_tokens, min((s + 1) * split_tokens, n)). Results of splits are folded left to right, so which item
- * holds which splits never changes a bit. */
+ * Splits are [s * split_tokens, min((s + 1) * split_tokens, n)). Results of splits are folded left to right, so which
+ * item holds which splits never changes a bit. */
 struct attend_item {
     i64 q_token;               /* token index in q and out of the sequence's row 0 */
     i64 q_len, kv_len;         /* m and n of the whole sequence */

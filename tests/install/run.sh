@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh BUILD: installs BUILD under two prefixes with DESTDIR and without, moves one, and builds a user's program against it
-# with pkg-config (shared and static) and with CMake.
+# run.sh BUILD: installs BUILD under two prefixes with DESTDIR and without, moves one, and builds a user's program
+# against it with pkg-config (shared and static) and with CMake.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
@@ -26,8 +26,8 @@ try()
 
 try "install" cmake --install "$build" --prefix "$work/first"
 try "install with DESTDIR" env DESTDIR="$work/stage" cmake --install "$build" --prefix /usr
-for file in include/folio/folio.h lib/libfolio.so lib/libfolio.a lib/pkgconfig/folio.pc lib/cmake/folio/folioConfig.cmake \
-            bin/folio share/man/man1/folio.1; do
+for file in include/folio/folio.h lib/libfolio.so lib/libfolio.a lib/pkgconfig/folio.pc \
+            lib/cmake/folio/folioConfig.cmake bin/folio share/man/man1/folio.1; do
     try "has $file" test -e "$work/first/$file"
     try "DESTDIR has $file" test -e "$work/stage/usr/$file"
 done
