@@ -30,7 +30,7 @@ enum {
 typedef struct folio_cache_config {
     size_t struct_size;        /* sizeof(folio_cache_config) */
     int64_t n_pages;           /* pages in the pool, the null page included; 1 .. 2^31 - 1 */
-    int64_t page_size;         /* tokens a page; >= 1 */
+    int64_t page_size;         /* tokens a page; 1 .. 2^31 - 1 */
     int64_t max_seqs;          /* sequences open at once; 0 = 256; at most 2^31 - 1 */
     int64_t max_pages_per_seq; /* width of a sequence's row; 0 = the whole pool. Untouched rows cost no memory */
     uint32_t flags;            /* FOLIO_CACHE_* */
@@ -40,11 +40,13 @@ typedef struct folio_cache_stats {
     size_t struct_size;     /* set by the caller: sizeof(folio_cache_stats) */
     int64_t n_pages;        /* pages that can be handed out: the pool without the null page */
     int64_t n_free;         /* pages nobody holds */
-    int64_t n_held;         /* pages held by at least one sequence; n_free + n_held == n_pages */
+    int64_t n_held;         /* pages held by at least one sequence, or that one pending copy still reads from after
+                               another fills it; n_free + n_held == n_pages */
     int64_t n_shared;       /* pages held by more than one */
     int64_t n_seqs;         /* open sequences */
     int64_t n_tokens;       /* tokens of all open sequences, shared ones counted for each */
-    int64_t n_slots_unused; /* slots of held pages that hold no token: internal fragmentation and reserve */
+    int64_t n_slots_unused; /* slots of held pages that hold no token: internal fragmentation and reserve. A slot that
+                               one holder of a shared page cut off counts as used until the page is written again */
     int64_t n_copies;       /* copies waiting for folio_cache_take_copies */
     int64_t peak_held;      /* most pages held at once since create */
     int64_t n_allocated;    /* pages handed out since create */
@@ -93,7 +95,8 @@ FOLIO_API FOLIO_NODISCARD folio_status folio_seq_close(folio_cache *cache, folio
 
 /* Pages whose content must be copied before anything is written to the slots handed out since: pairs [cap][2] of
  * (from, to), in order; *n is how many were written. Taken copies are forgotten; call again while *n == cap. At most
- * one copy a page is pending, and it is dropped when its destination is freed. */
+ * one copy a page is pending, and it is dropped when its destination is freed. A sequence's tokens are to be written
+ * before a fork of it is appended to: a copy brings only what is there when it is done. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_cache_take_copies(folio_cache *cache, int64_t *pairs, int64_t cap,
                                                                int64_t *n);
 
