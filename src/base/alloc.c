@@ -55,6 +55,7 @@ void *folio__reserve_zero(size_t n_bytes)
     u8 *block = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (block == MAP_FAILED)
         return NULL;
+    madvise(block, total, MADV_NOHUGEPAGE); /* a huge page would cost memory around every touch */
     ((struct header *)block)->mapped_bytes = total;
     return block + HEADER_BYTES;
 }
