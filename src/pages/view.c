@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * view.c: reading DLTensors into views. */
+#include "pages/view.h"
+
+#include "base/status.h"
+
+/* dtype and innermost stride: what pages and rows have in common. */
+static folio_status check_vectors(const struct tensor *t, const char *name)
+{
+    const i32 dim = t->ndim - 1;
+    const bool is_quantised = t->dtype == DTYPE_E4M3 || t->dtype == DTYPE_E5M2 || t->dtype == DTYPE_I8;
+    FOLIO_REQUIRE(!is_quantised, FOLIO_ENOTSUP,
+                  "%s: dtype %s: quantised K and V are not supported; allowed f32 f16 bf16", name,
+                  folio__dtype_name(t->dtype));
+    FOLIO_REQUIRE_TYPE(dtype_is_float(t->dtype), "%s: dtype %s; allowed f32 f16 bf16", name,
+                       folio__dtype_name(t->dtype));
+    FOLIO_REQUIRE(t->shape[dim] >= 1 && t->shape[dim] <= INT32_MAX, FOLIO_EINVAL, "%s: dim %lld; must be 1 .. %d", name,
+                  (long long)t->shape[dim], INT32_MAX);
+    FOLIO_REQUIRE(t->shape[dim - 1] >= 1 && t->shape[dim - 1] <= INT32_MAX, FOLIO_EINVAL,
+                  "%s: %lld heads; must be 1 .. %d", name, (long long)t->shape[dim - 1], INT32_MAX);
+    const i64 element = folio__dtype_bytes(t->dtype);
+    FOLIO_REQUIRE(t->stride[dim] == element || t->stride[dim] == 0, FOLIO_EINVAL,
+                  "%s: stride of the last dim is %lld elements; must be 1", name,
+                  (long long)(t->stride[dim] / element));
+    return FOLIO_OK;
+}
+
+static folio_status read_tensor(struct tensor *t, const char *name, const DLTensor *src, i32 ndim, const char *shape)
+{
+    FOLIO_REQUIRE(src != NULL, FOLIO_EINVAL, "%s: NULL; must be a tensor %s", name, shape);
+    FOLIO_TRY(folio__tensor_read(t, name, src));
+    FOLIO_REQUIRE(t->ndim == ndim, FOLIO_EINVAL, "%s: %d dims; must have %d: %s", name, t->ndim, ndim, shape);
+    return FOLIO_OK;
+}
+
+folio_status folio__pages_view_read(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
+                                    const DLTensor *src)
+{
+    struct tensor t;
+    FOLIO_TRY(read_tensor(&t, name, src, 4, "[n_pages, page_size, n_kv_heads, head_dim]"));
+    FOLIO_TRY(check_vectors(&t, name));
+    FOLIO_REQUIRE(t.shape[1] >= 1, FOLIO_EINVAL, "%s: page_size %lld; must be >= 1", name, (long long)t.shape[1]);
+    FOLIO_REQUIRE(t.shape[0] <= 1 || t.stride[0] > 0, FOLIO_EINVAL, "%s: page stride 0 with %lld pages; must be > 0",
+                  name, (long long)t.shape[0]);
+    *dst = (struct pages_view){ .data = t.data,
+                                .page_stride = t.stride[0],
+                                .slot_stride = t.stride[1],
+                                .head_stride = t.stride[2],
+                                .n_pages = t.shape[0],
+                                .head_dim = (i32)t.shape[3],
+                                .dtype = t.dtype };
+    *page_size = t.shape[1];
+    *n_kv_heads = (i32)t.shape[2];
+    return FOLIO_OK;
+}
+
+folio_status folio__rows_view_read(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
+                                   const DLTensor *src)
+{
+    struct tensor t;
+    FOLIO_TRY(read_tensor(&t, name, src, 3, "[n_tokens, n_heads, dim]"));
+    FOLIO_TRY(check_vectors(&t, name));
+    *dst = (struct rows_view){ .data = t.data,
+                               .token_stride = t.stride[0],
+                               .head_stride = t.stride[1],
+                               .dtype = t.dtype,
+                               .dim = (i32)t.shape[2] };
+    *n_tokens = t.shape[0];
+    *n_heads = (i32)t.shape[1];
+    return FOLIO_OK;
+}
+
+folio_status folio__index_view_read(struct index_view *dst, const char *name, const DLTensor *src)
+{
+    struct tensor t;
+    FOLIO_TRY(read_tensor(&t, name, src, 1, "[n]"));
+    FOLIO_REQUIRE_TYPE(dtype_is_index(t.dtype), "%s: dtype %s; allowed i32 i64", name, folio__dtype_name(t.dtype));
+    const i64 element = folio__dtype_bytes(t.dtype);
+    FOLIO_REQUIRE(t.shape[0] <= 1 || t.stride[0] == element, FOLIO_EINVAL, "%s: stride %lld elements; must be 1", name,
+                  (long long)(t.stride[0] / element));
+    *dst = (struct index_view){ .data = t.data, .n = t.shape[0], .are_i64 = t.dtype == DTYPE_I64 };
+    return FOLIO_OK;
+}
+
+static bool is_host_memory(DLDevice device)
+{
+    return device.device_type == kDLCPU || device.device_type == kDLCUDAHost || device.device_type == kDLCUDAManaged ||
+           device.device_type == kDLROCMHost;
+}
+
+folio_status folio__require_device(const folio_context *ctx, const char *name, const DLTensor *src)
+{
+    if (!src || ctx->backend == FOLIO_BACKEND_CUDA) /* kernel/cuda knows which GPU is its own */
+        return FOLIO_OK;
+    FOLIO_REQUIRE(is_host_memory(src->device), FOLIO_EINVAL,
+                  "%s: on device type %d, id %d; this context works on the CPU (device type %d)", name,
+                  (int)src->device.device_type, (int)src->device.device_id, (int)kDLCPU);
+    return FOLIO_OK;
+}
+
+folio_status folio__require_data(const char *name, const DLTensor *src)
+{
+    struct tensor t;
+    FOLIO_TRY(folio__tensor_read(&t, name, src));
+    FOLIO_REQUIRE(t.data || folio__tensor_count(&t) == 0, FOLIO_EINVAL, "%s: data is NULL with %lld elements", name,
+                  (long long)folio__tensor_count(&t));
+    return FOLIO_OK;
+}

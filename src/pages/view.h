@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * view.h: DLTensor -> the views that kernels take, with every check that follows from shape, dtype and strides alone.
+ * data may be NULL here (a plan knows shapes before memory): who reads or writes it asks for it. */
+#ifndef FOLIO_PAGES_VIEW_H
+#define FOLIO_PAGES_VIEW_H
+
+#include <stdbool.h>
+
+#include "base/tensor.h"
+#include "kernel/args.h"
+#include "kernel/context.h"
+
+/* [n_pages, page_size, n_kv_heads, head_dim] of f32, f16, bf16; dim contiguous; pages apart from each other. n_pages may
+ * be 0. Quantised dtypes are ENOTSUP, others a type error. src NULL is EINVAL. */
+folio_status folio__pages_view_read(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
+                                    const DLTensor *src);
+
+/* [n_tokens, n_heads, dim] of f32, f16, bf16; dim contiguous. n_tokens may be 0. */
+folio_status folio__rows_view_read(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
+                                   const DLTensor *src);
+
+/* Indices, contiguous. Read one with layout_index. */
+struct index_view {
+    const void *data; /* [n] i32 or i64 */
+    i64 n;
+    i32 are_i64;
+};
+folio_status folio__index_view_read(struct index_view *dst, const char *name, const DLTensor *src);
+
+/* The tensor lives where the context works: host memory for CPU and REF, the context's GPU for CUDA. NULL passes. */
+folio_status folio__require_device(const folio_context *ctx, const char *name, const DLTensor *src);
+
+/* data is there if there are elements. */
+folio_status folio__require_data(const char *name, const DLTensor *src);
+
+/* For what gets written: no two elements share memory. Strides must nest: each at least the span of those below. */
+folio_status folio__require_disjoint(const char *name, const DLTensor *src);
+
+/* No byte belongs to both. Exact while both have the same strides from the outside in (K and V in one buffer); then what
+ * is left of each counts as one block. Either may be NULL or empty: passes. */
+folio_status folio__require_apart(const char *name, const DLTensor *src, const char *other_name, const DLTensor *other);
+
+#endif
