@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * model.c: the model's stand-in: q, k and v of a token as pure functions of who the token is. */
+#include "model.h"
+
+#define XXH_INLINE_ALL
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+const char *const element_names[] = { "f32", "f16", "bf16", NULL };
+
+i64 element_bytes(enum element element)
+{
+    return element == ELEMENT_F32 ? 4 : 2;
+}
+
+static const struct shape known_shapes[] = {
+    { "smollm2-135m", 9, 3, 64, 30 },
+    { "llama-3-8b", 32, 8, 128, 32 },
+};
+
+bool shape_parse(const char *text, struct shape *shape)
+{
+    for (size_t i = 0; i < COUNT_OF(known_shapes); i++)
+        if (!strcmp(text, known_shapes[i].name)) {
+            *shape = known_shapes[i];
+            return true;
+        }
+    int h, hkv, d, end = 0;
+    if (sscanf(text, "%4d/%4d/%4d%n", &h, &hkv, &d, &end) != 3 || text[end])
+        return false;
+    if (hkv < 1 || h < hkv || h % hkv || d < 1 || d > MODEL_MAX_HEAD_DIM)
+        return false;
+    *shape = (struct shape){ text, h, hkv, d, 0 };
+    return true;
+}
+
+u64 token_identity(const struct trace *trace, i64 request, i64 position, u64 seed)
+{
+    const struct request *r = &trace->requests[request];
+    const bool has_id = r->n_ids && position < r->prompt_tokens;
+    const u64 who[3] = { has_id, has_id ? trace_prompt_id(trace, r, position) : (u64)request, (u64)position };
+    return XXH3_64bits_withSeed(who, sizeof(who), seed);
+}
+
+/* A bijection of 64 bits that scatters neighbours (the finaliser of SplitMix64). */
+static inline u64 scatter(u64 x)
+{
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static const u64 golden = UINT64_C(0x9e3779b97f4a7c15);
+
+void row_codes(u64 identity, i32 layer, enum row_kind kind, i32 head, i32 head_dim, i8 *codes)
+{
+    const u64 place = (u64)(u32)layer << 32 | (u64)kind << 24 | (u64)(u32)head;
+    const u64 key = scatter(identity ^ scatter(place * golden));
+    for (i32 i = 0; i < head_dim; i += 8) {
+        const u64 eight = scatter(key + (u64)(i / 8 + 1) * golden);
+        memcpy(codes + i, &eight, 8);
+    }
+}
+
+double row_unit(enum row_kind kind)
+{
+    return kind == ROW_Q ? 1.0 / 32 : 1.0 / 128;
+}
+
+static u32 float_bits(float x)
+{
+    u32 bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return bits;
+}
+
+/* Exact: a code times a power of two has at most 8 significant bits, and an exponent that f16 holds too. */
+static u16 narrow(float x, enum element element)
+{
+    const u32 bits = float_bits(x);
+    if (element == ELEMENT_BF16)
+        return (u16)(bits >> 16);
+    if ((bits & 0x7fffffff) == 0)
+        return (u16)(bits >> 16);
+    const u32 exponent = ((bits >> 23) & 0xff) - 127 + 15;
+    return (u16)((bits >> 16 & 0x8000) | exponent << 10 | (bits >> 13 & 0x3ff));
+}
+
+void row_fill(u64 identity, i32 layer, enum row_kind kind, i32 n_heads, i32 head_dim, enum element element, void *to)
+{
+    i8 codes[MODEL_MAX_HEAD_DIM];
+    const float unit = (float)row_unit(kind);
+    for (i32 head = 0; head < n_heads; head++) {
+        row_codes(identity, layer, kind, head, head_dim, codes);
+        if (element == ELEMENT_F32)
+            for (i32 i = 0; i < head_dim; i++)
+                ((float *)to)[head * head_dim + i] = (float)codes[i] * unit;
+        else
+            for (i32 i = 0; i < head_dim; i++)
+                ((u16 *)to)[head * head_dim + i] = narrow((float)codes[i] * unit, element);
+    }
+}
