@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * gather.c: a sequence's tokens out of its pages: checks, then the kernel over ranges of tokens. */
+#include "base/bits.h"
+#include "base/status.h"
+#include "folio/pages.h"
+#include "kernel/layout.h"
+#include "pages/tokens.h"
+
+struct gather_work {
+    const struct kernels *kernels;
+    struct gather_args args;
+};
+
+static void gather_range(void *arg, i64 begin, i64 end)
+{
+    const struct gather_work *work = arg;
+    work->kernels->gather(&work->args, begin, end);
+}
+
+/* What is written shares no memory with itself or with what is read. */
+static folio_status require_apart(const folio_gather_args *a)
+{
+    const DLTensor *const written[] = { a->k, a->v };
+    const DLTensor *const read[] = { a->k_pages, a->v_pages, a->page_row };
+    const char *const names[] = { "k", "v" }, *const read_names[] = { "k_pages", "v_pages", "page_row" };
+    for (size_t i = 0; i < COUNT_OF(written); i++) {
+        FOLIO_TRY(folio__require_disjoint(names[i], written[i]));
+        for (size_t j = 0; j < COUNT_OF(read); j++)
+            FOLIO_TRY(folio__require_apart(names[i], written[i], read_names[j], read[j]));
+    }
+    return folio__require_apart("v", a->v, "k", a->k);
+}
+
+/* Every check but the values of page_row, which may live on a device. */
+static folio_status read_args(struct gather_args *dst, struct index_view *page_row, const folio_context *ctx,
+                              const folio_gather_args *a)
+{
+    FOLIO_REQUIRE(a->flags == 0, FOLIO_EINVAL, "flags %#x: must be 0", (unsigned)a->flags);
+    FOLIO_REQUIRE(!a->k_scale && !a->v_scale, FOLIO_ENOTSUP, "%s: quantised K and V are not supported; must be NULL",
+                  a->k_scale ? "k_scale" : "v_scale");
+    struct pages_pair pages;
+    i64 n_tokens;
+    FOLIO_TRY(folio__pages_pair_read(&pages, ctx, a->k_pages, a->v_pages));
+    *dst = (struct gather_args){ .k_pages = pages.k, .v_pages = pages.v, .page_size = pages.page_size };
+    dst->n_kv_heads = pages.n_kv_heads;
+    FOLIO_REQUIRE(a->kv_len >= 0, FOLIO_EINVAL, "kv_len %lld: must be >= 0", (long long)a->kv_len);
+    FOLIO_TRY(folio__rows_pair_read(&dst->k, &dst->v, &n_tokens, ctx, a->k, a->v, &pages));
+    FOLIO_REQUIRE(n_tokens == a->kv_len, FOLIO_EINVAL, "k: %lld tokens; must be kv_len, %lld", (long long)n_tokens,
+                  (long long)a->kv_len);
+    FOLIO_TRY(folio__index_view_read(page_row, "page_row", a->page_row));
+    FOLIO_REQUIRE(page_row->n >= ceil_div(a->kv_len, pages.page_size), FOLIO_ERANGE,
+                  "kv_len %lld: page_row, a row of the page table, has %lld pages of %lld tokens", (long long)a->kv_len,
+                  (long long)page_row->n, (long long)pages.page_size);
+    FOLIO_TRY(folio__require_device(ctx, "page_row", a->page_row));
+    FOLIO_TRY(folio__require_data("page_row", a->page_row));
+    dst->page_row = page_row->data;
+    dst->ids_are_i64 = page_row->are_i64;
+    return require_apart(a);
+}
+
+/* The pages that hold tokens; what stands behind them may be anything. */
+static folio_status check_ids(const struct gather_args *args, i64 kv_len)
+{
+    for (i64 column = 0; column < ceil_div(kv_len, args->page_size); column++) {
+        const i64 page = layout_index(args->page_row, args->ids_are_i64, column);
+        FOLIO_REQUIRE(page >= 0 && page < args->k_pages.n_pages, FOLIO_ERANGE,
+                      "page_row[%lld]: %lld; must be 0 .. %lld", (long long)column, (long long)page,
+                      (long long)(args->k_pages.n_pages - 1));
+    }
+    return FOLIO_OK;
+}
+
+folio_status folio_pages_gather(folio_context *ctx, const folio_gather_args *args, void *stream)
+{
+    (void)stream;
+    FOLIO_TRY(folio__context_require(ctx));
+    folio_gather_args a;
+    FOLIO_TRY(folio__read_struct("args", &a, sizeof a, args));
+    struct gather_work work = { .kernels = ctx->kernels };
+    struct index_view page_row;
+    FOLIO_TRY(read_args(&work.args, &page_row, ctx, &a));
+    if (ctx->backend == FOLIO_BACKEND_CUDA) /* the one place where gather goes to a device */
+        return folio__fail(FOLIO_ENOTSUP, "gather: not on the CUDA backend");
+    FOLIO_TRY(check_ids(&work.args, a.kv_len));
+    if (a.kv_len == 0)
+        return FOLIO_OK;
+    const i64 bytes_each = work.args.n_kv_heads * (row_bytes(work.args.k.dtype, work.args.k.dim) +
+                                                   row_bytes(work.args.v.dtype, work.args.v.dim));
+    folio__over_ranges(ctx, gather_range, &work, a.kv_len, bytes_each);
+    return FOLIO_OK;
+}

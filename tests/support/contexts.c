@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * contexts.c: see contexts.h. */
+#include "support/contexts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernel/context.h"
+#include "kernel/ref/ref.h"
+
+/* Until the oracle's table is there: what it will hold. */
+static const struct kernels append_and_gather = {
+    .name = "ref", .isa = FOLIO_ISA_C, .append = folio__ref_append, .gather = folio__ref_gather
+};
+
+static void add(struct contexts *contexts, folio_backend backend, folio_isa isa, i32 n_threads)
+{
+    const folio_context_config cfg = {
+        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = n_threads
+    };
+    folio_context *ctx = NULL;
+    if (folio_context_create(&ctx, &cfg) != FOLIO_OK) {
+        fprintf(stderr, "test support: no context for backend %d, isa %s: %s\n", (int)backend, folio_isa_name(isa),
+                folio_last_error());
+        abort();
+    }
+    if (!ctx->kernels)
+        ctx->kernels = &append_and_gather;
+    contexts->at[contexts->n] = ctx;
+    contexts->name[contexts->n++] = backend == FOLIO_BACKEND_REF ? "ref" : folio_isa_name(isa);
+}
+
+struct contexts contexts_create(i32 n_threads)
+{
+    struct contexts contexts = { .n = 0 };
+    add(&contexts, FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, n_threads);
+    static const folio_isa isas[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512 };
+    for (size_t i = 0; i < COUNT_OF(isas); i++)
+        if (folio_isa_available(isas[i]))
+            add(&contexts, FOLIO_BACKEND_CPU, isas[i], n_threads);
+    return contexts;
+}
+
+void contexts_destroy(struct contexts *contexts)
+{
+    for (i32 i = 0; i < contexts->n; i++)
+        folio_context_destroy(&contexts->at[i]);
+    contexts->n = 0;
+}
