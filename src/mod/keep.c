@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * keep.c: big aligned ranges are asked first and halved only where the answer is "some", so a window over a long
+ * sequence costs a few dozen questions. */
+#include "mod/keep.h"
+
+#include "base/bits.h"
+
+enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end)
+{
+    const struct mod_program *mod = keep->mask_mod;
+    if (!mod)
+        return KEEP_ALL;
+    if (mod->tile)
+        return KEEP_SOME;
+    const i64 at[][2] = {
+        { keep->b, keep->b },
+        { keep->head_begin, keep->head_end - 1 },
+        { keep->head_begin / keep->group, (keep->head_end - 1) / keep->group },
+        { keep->row_begin, keep->row_end - 1 },
+        { begin, end - 1 },
+        { keep->q_len, keep->q_len },
+        { keep->kv_len, keep->kv_len },
+        { keep->row_begin + keep->pos_offset, keep->row_end - 1 + keep->pos_offset },
+    };
+    struct mod_box box;
+    for (size_t i = 0; i < COUNT_OF(at); i++) {
+        box.leaf[i].lo = at[i][0];
+        box.leaf[i].hi = at[i][1];
+    }
+    folio__mod_ranges(mod, &box, true, keep->ranges);
+    const struct mod_range *result = &keep->ranges[mod->result];
+    if (result->may_be_poison || result->truth == (MOD_MAY_BE_TRUE | MOD_MAY_BE_FALSE))
+        return KEEP_SOME;
+    return result->truth == MOD_MAY_BE_FALSE ? KEEP_NONE : KEEP_ALL;
+}
+
+/* Does any row or head have block `col`? */
+static bool any_has_block(const struct keep *keep, i64 col)
+{
+    const struct block_mask *mask = keep->block_mask;
+    const i64 last_row = (keep->row_end - 1) / mask->q_block;
+    const i64 head_end = mask->n_heads == 1 ? keep->head_begin + 1 : keep->head_end;
+    for (i64 h = keep->head_begin; h < head_end; h++)
+        for (i64 row = keep->row_begin / mask->q_block; row <= last_row; row++)
+            if (block_mask_state(mask, keep->b, h, row, col) != KEEP_NONE)
+                return true;
+    return false;
+}
+
+/* The first run of present blocks in [at, end); begin == end when there is none. It ends at a multiple of quantum when
+ * it is longer than that, so that looking does not cost more than using. */
+static void next_run(const struct keep *keep, i64 at, i64 end, i64 quantum, i64 *run_begin, i64 *run_end)
+{
+    *run_begin = at;
+    *run_end = end;
+    if (!keep->block_mask)
+        return;
+    const i64 kv_block = keep->block_mask->kv_block;
+    i64 col = at / kv_block;
+    while (col * kv_block < end && !any_has_block(keep, col))
+        col++;
+    *run_begin = min_i64(max_i64(at, col * kv_block), end);
+    const i64 enough = (*run_begin / quantum + 1) * quantum;
+    while (col * kv_block < end && col * kv_block < enough && any_has_block(keep, col))
+        col++;
+    const i64 present = col * kv_block; /* keys below are present */
+    *run_end = max_i64(*run_begin, min_i64(end, present > enough ? present / quantum * quantum : present));
+}
+
+/* The largest aligned range that starts at or before `at` and holds at. */
+static i64 largest_aligned(i64 at, i64 quantum)
+{
+    const i64 n = at / quantum;
+    return n == 0 ? INT64_MAX / 4 / quantum * quantum : (n & -n) * quantum;
+}
+
+bool folio__keep_next(const struct keep *keep, i64 at, i64 end, i64 quantum, struct keep_piece *piece)
+{
+    while (at < end) {
+        i64 begin, stop;
+        next_run(keep, at, end, quantum, &begin, &stop);
+        if (begin >= end)
+            return false;
+        const i64 base = begin / quantum * quantum;
+        i64 size = min_i64(largest_aligned(begin, quantum), ceil_div(stop - base, quantum) * quantum);
+        enum mod_keep state;
+        for (;;) {
+            state = folio__keep_mod(keep, begin, min_i64(stop, base + size));
+            if (state != KEEP_SOME || size <= quantum)
+                break;
+            size = ceil_div(size / quantum, 2) * quantum;
+        }
+        at = min_i64(stop, base + size);
+        if (state == KEEP_NONE)
+            continue;
+        *piece = (struct keep_piece){ begin, at, state };
+        return true;
+    }
+    return false;
+}

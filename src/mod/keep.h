@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * keep.h: which keys a block of rows must look at: where mask mods and block masks become skipped, partial and full
+ * tiles. Built-in causal and window masks are one interval a row; the caller cuts [at, end) to it before asking. */
+#ifndef FOLIO_MOD_KEEP_H
+#define FOLIO_MOD_KEEP_H
+
+#include "mod/block_mask.h"
+#include "mod/range.h"
+
+/* Rows of one sequence and query heads, all half open; and what masks them. */
+struct keep {
+    const struct mod_program *mask_mod;  /* or NULL */
+    const struct block_mask *block_mask; /* or NULL */
+    struct mod_range *ranges;            /* scratch [n_steps of mask_mod] */
+    i64 b, q_len, kv_len, group;
+    i64 pos_offset; /* pos - q */
+    i64 row_begin, row_end;
+    i64 head_begin, head_end;
+};
+
+struct keep_piece {
+    i64 begin, end;
+    enum mod_keep mod_state; /* of mask_mod here: SOME or ALL. Block masks are looked up by row */
+};
+
+/* What mask_mod does to these rows and heads and keys [begin, end). */
+enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end);
+
+/* The first piece of [at, end) with a key that any row or head keeps: nothing in it is surely dropped for all, but in
+ * steps of `quantum` keys (a power of two times 16) and of kv_block. false: there is none. */
+bool folio__keep_next(const struct keep *keep, i64 at, i64 end, i64 quantum, struct keep_piece *piece);
+
+#endif
