@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * elements_tmpl.h: 16 elements of any float dtype to and from a vector. dtype is a constant wherever speed matters, so that
+ * the branches vanish. Quantised pages add their loads here. */
+
+static inline i32 element_bytes(enum dtype dtype)
+{
+    return dtype == DTYPE_F32 ? 4 : 2;
+}
+
+static inline vec load_16(enum dtype dtype, const u8 *p)
+{
+    if (dtype == DTYPE_F32)
+        return vec_load((const float *)(const void *)p);
+    if (dtype == DTYPE_F16)
+        return vec_load_f16((const u16 *)(const void *)p);
+    return vec_load_bf16((const u16 *)(const void *)p);
+}
+
+static inline vec load_n(enum dtype dtype, const u8 *p, i32 n)
+{
+    if (dtype == DTYPE_F32)
+        return vec_load_n((const float *)(const void *)p, n);
+    if (dtype == DTYPE_F16)
+        return vec_load_f16_n((const u16 *)(const void *)p, n);
+    return vec_load_bf16_n((const u16 *)(const void *)p, n);
+}
+
+static inline void store_n(enum dtype dtype, u8 *p, vec a, i32 n)
+{
+    if (dtype == DTYPE_F32)
+        vec_store_n((float *)(void *)p, a, n);
+    else if (dtype == DTYPE_F16)
+        vec_store_f16_n((u16 *)(void *)p, a, n);
+    else
+        vec_store_bf16_n((u16 *)(void *)p, a, n);
+}
+
+/* A row of d elements as f32, zeros up to the next multiple of 16; each element times `factor` (1, -1 or 0: exact). */
+static inline void widen_row(enum dtype dtype, float *dst, const u8 *src, i32 d, float factor)
+{
+    const i32 bytes = element_bytes(dtype);
+    for (i32 c = 0; c < d; c += 16) {
+        const vec x = d - c >= 16 ? load_16(dtype, src + (i64)c * bytes) : load_n(dtype, src + (i64)c * bytes, d - c);
+        vec_store(dst + c, vec_mul(x, vec_set1(factor)));
+    }
+}

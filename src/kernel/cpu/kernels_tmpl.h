@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * kernels_tmpl.h: every kernel body, and the table of one level. Included once by each isa_<isa>.c, after its vec_<isa>.h. */
+#include <math.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "folio/device.h"
+#include "kernel/cpu/keys.h"
+#include "kernel/kernels.h"
+#include "kernel/layout.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+#include "kernel/cpu/math_tmpl.h"
+#include "kernel/cpu/elements_tmpl.h"
+#include "kernel/cpu/score_tmpl.h"
+#include "kernel/cpu/fold_tmpl.h"
+#include "kernel/cpu/rows_tmpl.h"
+#include "kernel/cpu/tile_tmpl.h"
+#include "kernel/cpu/move_tmpl.h"
+
+/* Short splits feed many threads; each costs a fold of o, which is nothing beside 512 keys of K and V. */
+static struct tiling tiling(const struct attend_args *args)
+{
+    return (struct tiling){ .max_packed_rows = MAX_ROWS,
+                            .tile_rows = tile_rows_of(args),
+                            .rows_split_tokens = 512,
+                            .tile_split_tokens = 2048 };
+}
+
+static size_t scratch_bytes(const struct attend_args *args)
+{
+    const size_t rows = rows_scratch_bytes(args), tile = tile_scratch_bytes(args);
+    return round_up(rows > tile ? rows : tile, 64);
+}
+
+static void attend(const struct attend_args *args, const struct attend_item *item, void *scratch)
+{
+    if (item->family == ATTEND_ROWS)
+        attend_rows(args, item, scratch);
+    else
+        attend_tile(args, item, scratch);
+}
+
+const struct kernels VEC_KERNELS = {
+    .name = VEC_NAME,
+    .isa = VEC_ISA,
+    .append = append,
+    .gather = gather,
+    .tiling = tiling,
+    .scratch_bytes = scratch_bytes,
+    .attend = attend,
+    .fold = fold,
+    .merge = merge,
+};
