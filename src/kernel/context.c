@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/status.h"
 #include "kernel/cpu/isa.h"
+#include "kernel/cuda/device.h"
 
 #define FOLIO__CONTEXT_MAGIC UINT64_C(0x66436f6e74657874) /* "fContext" */
 
@@ -45,7 +46,8 @@ static folio_status open_backend(folio_context *ctx, const folio_context_config 
         ctx->kernels = &folio__kernels_ref;
         return FOLIO_OK;
     case FOLIO_BACKEND_CUDA: /* the one place where a device is opened: sets ctx->cuda */
-        return folio__fail(FOLIO_ENOTSUP, "backend cuda: this build has none");
+        FOLIO_TRY(folio__cuda_open(&ctx->cuda, cfg));
+        break; /* the host's kernels too: small things that stay on the host */
     case FOLIO_BACKEND_CPU:
     case FOLIO_BACKEND_AUTO:
         break;
@@ -56,7 +58,7 @@ static folio_status open_backend(folio_context *ctx, const folio_context_config 
 
 static void close_backend(folio_context *ctx)
 {
-    (void)ctx; /* and here it is closed again */
+    folio__cuda_close(&ctx->cuda); /* and here it is closed again */
 }
 
 folio_status folio_context_create(folio_context **out, const folio_context_config *cfg)
