@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * generic.cu: G, attention for every legal input: any dims, strides, page sizes, groups, masks. Right before fast: one
+ * block a (group of the line, kv head); a thread a key for scores, a thread a column for values; f32 throughout.
+ * Compiled for CONFIG_Q_DTYPE and CONFIG_PAGE_DTYPE (enum dtype). */
+#include "kernel/cuda/device/error.cuh"
+#define TREE_THREADS GENERIC_THREADS
+#define TREE_TID ((i32)threadIdx.x)
+#define TREE_SYNC() __syncthreads()
+#include "kernel/cuda/device/scores.cuh"
+#include "kernel/cuda/device/tree.cuh"
+
+enum {
+    CHUNK = 4, /* rows that share one read of a key or value */
+    ELEMENT = CONFIG_PAGE_DTYPE == DTYPE_F32 ? 4 : 2,
+    VECTOR = 16 / ELEMENT, /* elements of a 16-byte read */
+};
+
+struct generic {
+    struct part leaf, node, root; /* [tile_rows][d_v] ... */
+    float *q;                     /* [tile_rows up to a multiple of CHUNK][d_qk padded to 8] */
+    float *p;                     /* [tile_rows][MAX_LEAF] scores, then weights */
+    float *sums;                  /* [GENERIC_THREADS][CHUNK] */
+    i64 *k_at, *v_at;             /* [MAX_LEAF] byte offset of each key's row; -1 = not read */
+    i32 *flag, *is_bad;
+};
+
+DEVICE i32 padded(i32 dim)
+{
+    return (dim + 7) / 8 * 8;
+}
+
+DEVICE void part_take(struct part *p, float **memory, i32 rows, i32 d_v)
+{
+    p->o = *memory;
+    p->m = p->o + rows * d_v;
+    p->l = p->m + rows;
+    *memory = p->l + rows;
+}
+
+DEVICE void generic_layout(struct generic *g, u8 *memory, i32 rows, i32 d_qk, i32 d_v)
+{
+    g->k_at = (i64 *)memory;
+    g->v_at = g->k_at + MAX_LEAF;
+    g->q = (float *)(g->v_at + MAX_LEAF);
+    g->p = g->q + (rows + CHUNK - 1) / CHUNK * CHUNK * padded(d_qk);
+    g->sums = g->p + rows * MAX_LEAF;
+    float *rest = g->sums + GENERIC_THREADS * CHUNK;
+    part_take(&g->leaf, &rest, rows, d_v);
+    part_take(&g->node, &rest, rows, d_v);
+    part_take(&g->root, &rest, rows, d_v);
+    g->flag = (i32 *)rest;
+    g->is_bad = g->flag + 1;
+}
+
+DEVICE void load_q(const struct generic *g, const struct attend_args *a, const struct unit *u, i32 head)
+{
+    const i32 d_qk = a->q.dim, width = padded(d_qk);
+    for (i32 i = threadIdx.x; i < u->n_rows * width; i += GENERIC_THREADS) {
+        const i32 r = i / width, d = i % width, packed = u->row_begin + r;
+        const u8 *row = a->q.data + row_token(u, packed, a->group) * a->q.token_stride +
+                        row_head(head, packed, a->group) * a->q.head_stride;
+        g->q[i] = d < d_qk ? load_number(row + (i64)d * number_bytes(CONFIG_Q_DTYPE), CONFIG_Q_DTYPE) : 0.0f;
+    }
+    if (threadIdx.x == 0)
+        *g->is_bad = 0;
+}
+
+/* Byte offset of (sequence, key, head) through a page table; -1 when the page id is bad. */
+DEVICE i64 key_offset(const struct table_view *table, const struct pages_view *pages, const struct attend_args *a,
+                      i32 seq, i32 key, i32 head, i32 code, struct cuda_error *error)
+{
+    const i32 column = key / (i32)a->page_size, slot = key % (i32)a->page_size;
+    const i64 row = table->indptr ? load_index(table->indptr, table->indptr_is_i64, seq) : (i64)seq * table->row_stride;
+    const i64 page = load_index(table->ids, table->ids_are_i64, row + column);
+    if (page < 0 || page >= pages->n_pages) {
+        report_error(error, code, seq, column, page);
+        return -1;
+    }
+    return page * pages->page_stride + slot * pages->slot_stride + head * pages->head_stride;
+}
+
+/* Every id that the sequence uses, not only those this tile reads: a bad one makes all rows of the sequence NaN. */
+DEVICE void check_table(const struct generic *g, const struct attend_args *a, const struct unit *u,
+                        struct cuda_error *error)
+{
+    for (i64 key = threadIdx.x * a->page_size; key < u->n; key += GENERIC_THREADS * a->page_size)
+        if (key_offset(&a->k_table, &a->k, a, u->seq, (i32)key, 0, CUDA_ERROR_PAGE, error) < 0 ||
+            key_offset(&a->v_table, &a->v, a, u->seq, (i32)key, 0, CUDA_ERROR_V_PAGE, error) < 0)
+            *g->is_bad = 1;
+}
+
+DEVICE void dot_vector(float acc[CHUNK], const uint4 raw, const float *q, i32 width)
+{
+    float x[8];
+    if (CONFIG_PAGE_DTYPE == DTYPE_F32) {
+        x[0] = __uint_as_float(raw.x), x[1] = __uint_as_float(raw.y);
+        x[2] = __uint_as_float(raw.z), x[3] = __uint_as_float(raw.w);
+    } else {
+        const u32 pairs[4] = { raw.x, raw.y, raw.z, raw.w };
+#pragma unroll
+        for (i32 i = 0; i < 4; i++) {
+            const u16 low = (u16)pairs[i], high = (u16)(pairs[i] >> 16);
+            x[2 * i] = CONFIG_PAGE_DTYPE == DTYPE_F16 ? f16_to_f32(low) : bf16_to_f32(low);
+            x[2 * i + 1] = CONFIG_PAGE_DTYPE == DTYPE_F16 ? f16_to_f32(high) : bf16_to_f32(high);
+        }
+    }
+#pragma unroll
+    for (i32 r = 0; r < CHUNK; r++)
+#pragma unroll
+        for (i32 i = 0; i < VECTOR; i++)
+            acc[r] = fmaf(x[i], q[r * width + i], acc[r]);
+}
+
+/* Dot products of one key's row with CHUNK rows of q. */
+DEVICE void dots(float acc[CHUNK], const u8 *k, const float *q, i32 d_qk, i32 width, bool is_vector)
+{
+#pragma unroll
+    for (i32 r = 0; r < CHUNK; r++)
+        acc[r] = 0.0f;
+    i32 d = 0;
+    if (is_vector)
+#pragma unroll 1
+        for (; d < d_qk; d += VECTOR)
+            dot_vector(acc, *(const uint4 *)(k + d * ELEMENT), q + d, width);
+    for (; d < d_qk; d++) {
+        const float x = load_number(k + (i64)d * ELEMENT, CONFIG_PAGE_DTYPE);
+#pragma unroll
+        for (i32 r = 0; r < CHUNK; r++)
+            acc[r] = fmaf(x, q[r * width + d], acc[r]);
+    }
+}
+
+/* Scores of a leaf -> g->p; offsets of its keys -> g->k_at, g->v_at. */
+DEVICE void leaf_scores(const struct generic *g, const struct attend_args *a, const struct cuda_span *span,
+                        const struct unit *u, i32 head, i32 leaf, struct cuda_error *error)
+{
+    const i32 t = threadIdx.x, key = leaf * u->leaf + t, width = padded(a->q.dim);
+    const bool is_vector = a->k.head_dim % VECTOR == 0 &&
+                           (((u64)a->k.data | a->k.page_stride | a->k.slot_stride | a->k.head_stride) & 15) == 0;
+    i64 k_at = -1, v_at = -1;
+    if (t < u->leaf && key >= u->keys.begin && key < u->keys.end) {
+        k_at = key_offset(&a->k_table, &a->k, a, u->seq, key, head, CUDA_ERROR_PAGE, error);
+        v_at = key_offset(&a->v_table, &a->v, a, u->seq, key, head, CUDA_ERROR_V_PAGE, error);
+        if (k_at < 0 || v_at < 0)
+            *g->is_bad = 1;
+    }
+    g->k_at[t] = k_at;
+    g->v_at[t] = v_at;
+    for (i32 first = 0; first < u->n_rows; first += CHUNK) {
+        float acc[CHUNK];
+        if (k_at >= 0)
+            dots(acc, a->k.data + k_at, g->q + first * width, a->q.dim, width, is_vector);
+#pragma unroll
+        for (i32 r = 0; r < CHUNK; r++)
+            if (first + r < u->n_rows)
+                g->p[(first + r) * MAX_LEAF + t] =
+                    k_at < 0 || v_at < 0 ? -INFINITY_F
+                                         : score_of(a, span, u, head, u->row_begin + first + r, key, acc[r]);
+    }
+}
+
+/* Scores -> weights and (m, l) of the leaf: a warp a row. */
+DEVICE void leaf_softmax(const struct generic *g, i32 n_rows)
+{
+    const i32 lane = threadIdx.x & 31;
+    FOR_ROWS(r, n_rows)
+    {
+        float *p = g->p + r * MAX_LEAF;
+        float m = -INFINITY_F, l = 0.0f;
+        bool has_nan = false;
+        for (i32 t = lane; t < MAX_LEAF; t += 32) {
+            m = fmaxf(m, p[t]);
+            has_nan |= p[t] != p[t];
+        }
+        for (i32 i = 16; i; i /= 2)
+            m = fmaxf(m, __shfl_xor_sync(~0u, m, i));
+        if (__any_sync(~0u, has_nan) && m == -INFINITY_F)
+            m = 0.0f;
+        for (i32 t = lane; t < MAX_LEAF; t += 32) {
+            const float w = m == -INFINITY_F || p[t] == -INFINITY_F ? 0.0f : exp2f(p[t] - m);
+            p[t] = w;
+            l += w;
+        }
+        for (i32 i = 16; i; i /= 2)
+            l += __shfl_xor_sync(~0u, l, i);
+        if (lane == 0) {
+            g->leaf.m[r] = m;
+            g->leaf.l[r] = l;
+        }
+    }
+}
+
+/* Weights and values -> o of the leaf. Threads: n_parts parts of the keys x columns; parts are summed in order. */
+DEVICE void leaf_values(const struct generic *g, const struct attend_args *a, const struct unit *u)
+{
+    const i32 d_v = a->out.dim, columns = min((d_v + 31) / 32 * 32, GENERIC_THREADS);
+    const i32 n_parts = GENERIC_THREADS / columns, part = threadIdx.x / columns, column = threadIdx.x % columns;
+    for (i32 first = 0; first < u->n_rows; first += CHUNK)
+        for (i32 d0 = 0; d0 < d_v; d0 += columns) {
+            const i32 d = d0 + column;
+            float acc[CHUNK] = { 0.0f, 0.0f, 0.0f, 0.0f };
+            if (part < n_parts && d < d_v)
+#pragma unroll 4
+                for (i32 t = part; t < u->leaf; t += n_parts) {
+                    const i64 at = g->v_at[t];
+                    if (at < 0)
+                        continue;
+                    const float x = load_number(a->v.data + at + (i64)d * ELEMENT, CONFIG_PAGE_DTYPE);
+#pragma unroll
+                    for (i32 r = 0; r < CHUNK; r++) {
+                        const float w = g->p[min(first + r, u->n_rows - 1) * MAX_LEAF + t];
+                        acc[r] = w == 0.0f ? acc[r] : fmaf(w, x, acc[r]); /* a removed key's value may be NaN */
+                    }
+                }
+#pragma unroll
+            for (i32 r = 0; r < CHUNK; r++)
+                g->sums[threadIdx.x * CHUNK + r] = acc[r];
+            __syncthreads();
+            if (part == 0 && d < d_v)
+                for (i32 r = 0; r < CHUNK && first + r < u->n_rows; r++) {
+                    float sum = 0.0f;
+                    for (i32 i = 0; i < n_parts; i++)
+                        sum += g->sums[(i * columns + column) * CHUNK + r];
+                    g->leaf.o[(first + r) * d_v + d] = sum;
+                }
+            __syncthreads();
+        }
+}
+
+/* A bad page id: nothing of this sequence is worth keeping. */
+DEVICE void leaf_poison(const struct generic *g, i32 n_rows, i32 d_v)
+{
+    for (i32 i = threadIdx.x; i < n_rows * d_v; i += GENERIC_THREADS)
+        g->leaf.o[i] = NAN_F;
+    for (i32 r = threadIdx.x; r < n_rows; r += GENERIC_THREADS) {
+        g->leaf.m[r] = 0.0f;
+        g->leaf.l[r] = NAN_F;
+    }
+    __syncthreads();
+}
+
+extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
+    folio_generic(const __grid_constant__ struct attend_args a, const __grid_constant__ struct cuda_work work,
+                  const __grid_constant__ struct cuda_span span)
+{
+    extern __shared__ __align__(16) u8 memory[];
+    struct generic g;
+    generic_layout(&g, memory, work.tile_rows, a.q.dim, a.out.dim);
+    struct tree tree = { &work, g.leaf, g.node, g.root, g.flag };
+    tree.group = (i32)blockIdx.x / a.n_kv_heads;
+    tree.head = (i32)blockIdx.x % a.n_kv_heads;
+    tree.n_kv_heads = a.n_kv_heads;
+    tree.d_v = a.out.dim;
+    tree.start = work.starts[tree.group];
+    __shared__ struct unit shared_unit; /* not in registers: there are too few */
+    struct unit *u = &shared_unit;
+    struct walk walk = walk_begin(&work, tree.group);
+    for (;;) {
+        struct unit next;
+        i32 begin, end, done = 0;
+        if (!walk_next(&walk, &next, &begin, &end, &span, &work))
+            return;
+        __syncthreads();
+        if (threadIdx.x == 0)
+            *u = next;
+        __syncthreads();
+        load_q(&g, &a, u, tree.head);
+        __syncthreads();
+        if (u->keys.begin > 0 || u->keys.end < u->n)
+            check_table(&g, &a, u, work.error);
+        for (i32 leaf = begin; leaf < end; leaf++) {
+            leaf_scores(&g, &a, &span, u, tree.head, leaf, work.error);
+            __syncthreads();
+            if (*g.is_bad) {
+                leaf_poison(&g, u->n_rows, tree.d_v);
+            } else {
+                leaf_softmax(&g, u->n_rows);
+                __syncthreads();
+                leaf_values(&g, &a, u);
+            }
+            if (tree_add(&tree, u, leaf, begin, end, &done)) {
+                FOR_ROWS(r, u->n_rows)
+                write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * tree.d_v, g.root.m[r], g.root.l[r]);
+            }
+            __syncthreads();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * line.cuh: the line of work (work.h): which leaves a sequence and a row tile have. The plan kernel cuts it, the
+ * attention kernels walk it; both by these functions. */
+#pragma once
+#include "kernel/cuda/device/numbers.cuh"
+#include "kernel/cuda/device/work.h"
+
+/* Keys of a leaf: a function of the sequence's own length only. Short sequences get short leaves, so that one sequence
+ * alone still spreads over the machine. */
+DEVICE i32 leaf_tokens(i32 n)
+{
+    return n <= 512 ? 64 : n <= 2048 ? 128 : MAX_LEAF;
+}
+
+struct keys {
+    i32 begin, end; /* may be empty: begin >= end */
+};
+
+/* Keys that at least one of the rows first .. last sees through causal and window. */
+DEVICE struct keys visible_keys(const struct cuda_span *span, i32 m, i32 n, i32 first, i32 last)
+{
+    i64 begin = 0, end = n;
+    const i64 shift = span->align == ALIGN_BOTTOM_RIGHT ? (i64)n - m : 0;
+    if (span->causal == CAUSAL_TOP_LEFT)
+        end = min(end, (i64)last + 1);
+    else if (span->causal == CAUSAL_BOTTOM_RIGHT)
+        end = min(end, (i64)last + n - m + 1);
+    if (span->window_left >= 0)
+        begin = max(begin, first + shift - span->window_left);
+    if (span->window_right >= 0)
+        end = min(end, last + shift + span->window_right + 1);
+    struct keys keys = { (i32)clamp64(begin, 0, n), (i32)clamp64(end, 0, n) };
+    return keys;
+}
+
+DEVICE bool key_is_visible(const struct cuda_span *span, i32 m, i32 n, i32 row, i32 key)
+{
+    const struct keys keys = visible_keys(span, m, n, row, row);
+    return key >= keys.begin && key < keys.end;
+}
+
+/* A sequence on the line: n_tiles * n_leaves places, of which a tile uses those of its visible keys. */
+struct line {
+    i32 leaf;           /* keys of a leaf */
+    i32 base, n_leaves; /* leaves base .. base + n_leaves - 1 hold all that any tile sees; n_leaves >= 1 */
+    i32 n_tiles;        /* 0 when there are no rows */
+};
+
+DEVICE i32 last_row(const struct cuda_span *span, i32 m, i32 tile)
+{
+    return min(((tile + 1) * span->tile_rows - 1) / span->group, m - 1);
+}
+
+DEVICE struct line line_of(const struct cuda_span *span, i32 m, i32 n)
+{
+    struct line line;
+    line.leaf = leaf_tokens(n);
+    line.n_tiles = (i32)(((i64)m * span->group + span->tile_rows - 1) / span->tile_rows);
+    line.base = 0;
+    line.n_leaves = 1;
+    if (line.n_tiles == 0)
+        return line;
+    const struct keys head = visible_keys(span, m, n, 0, last_row(span, m, 0));
+    const struct keys tail = visible_keys(span, m, n, m - 1, m - 1);
+    line.base = min(head.begin, max(n - 1, 0)) / line.leaf;
+    const i32 end = (max(head.end, tail.end) + line.leaf - 1) / line.leaf;
+    line.n_leaves = max(end - line.base, 1);
+    return line;
+}
+
+/* One tile of one sequence. */
+struct unit {
+    i32 seq, tile;
+    i32 m, n, q_begin, is_poisoned;
+    i32 row_begin, n_rows;    /* packed rows: row_begin + r is query row (row_begin + r) / group, member % group */
+    struct keys keys;         /* that its rows see */
+    i32 leaf;                 /* keys of a leaf */
+    i32 leaf_begin, leaf_end; /* its leaves, at least one */
+    i64 place;                /* of leaf 0 on the sequence's line: leaf x lies at place + x */
+};
+
+DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *seqs, i32 seq, i32 tile)
+{
+    const struct cuda_seq s = seqs[seq];
+    const struct line line = line_of(span, s.q_len, s.kv_len);
+    struct unit u;
+    u.seq = seq;
+    u.tile = tile;
+    u.m = s.q_len;
+    u.n = s.kv_len;
+    u.q_begin = s.q_begin;
+    u.is_poisoned = s.is_poisoned;
+    u.row_begin = tile * span->tile_rows;
+    u.n_rows = min(span->tile_rows, s.q_len * span->group - u.row_begin);
+    u.keys = visible_keys(span, s.q_len, s.kv_len, u.row_begin / span->group, last_row(span, s.q_len, tile));
+    u.leaf = line.leaf;
+    u.leaf_begin = min(max(u.keys.begin / line.leaf, line.base), line.base + line.n_leaves - 1);
+    u.leaf_end = min((u.keys.end + line.leaf - 1) / line.leaf, line.base + line.n_leaves);
+    u.leaf_end = max(u.leaf_end, u.leaf_begin + 1);
+    u.place = (i64)tile * line.n_leaves - line.base;
+    return u;
+}
+
+/* Walk a group's range: unit by unit, with the leaves begin .. end of each that are the group's. */
+struct walk {
+    i32 seq, end_seq;
+    i64 pos, end_pos;
+};
+
+DEVICE struct walk walk_begin(const struct cuda_work *work, i32 group)
+{
+    const struct cuda_start a = work->starts[group], b = work->starts[group + 1];
+    struct walk walk = { a.seq, b.seq, a.pos, b.pos };
+    return walk;
+}
+
+DEVICE bool walk_next(struct walk *walk, struct unit *u, i32 *begin, i32 *end, const struct cuda_span *span,
+                      const struct cuda_work *work)
+{
+    for (;;) {
+        if (walk->seq > walk->end_seq || (walk->seq == walk->end_seq && walk->pos >= walk->end_pos))
+            return false;
+        const struct cuda_seq s = work->seqs[walk->seq];
+        const struct line line = line_of(span, s.q_len, s.kv_len);
+        const i32 tile = (i32)(walk->pos / line.n_leaves);
+        if (tile >= line.n_tiles) {
+            walk->seq++;
+            walk->pos = 0;
+            continue;
+        }
+        *u = unit_of(span, work->seqs, walk->seq, tile);
+        const i64 stop = walk->seq == walk->end_seq ? walk->end_pos : (i64)line.n_tiles * line.n_leaves;
+        *begin = (i32)max((i64)u->leaf_begin, walk->pos - u->place);
+        *end = (i32)min((i64)u->leaf_end, stop - u->place);
+        walk->pos = (i64)(tile + 1) * line.n_leaves;
+        if (*begin < *end)
+            return true;
+    }
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan.cu: lengths on the device -> the line of work, cut into the groups' ranges. One block; once a step. */
+#include "kernel/cuda/device/error.cuh"
+#include "kernel/cuda/device/line.cuh"
+
+/* Read and check one sequence. What is wrong is reported, and leaves a sequence whose rows are NaN and read nothing. */
+DEVICE struct cuda_seq read_seq(const struct cuda_plan_args *p, i32 b)
+{
+    struct cuda_seq s = { 0, 0, 0, 0 };
+    i64 q_begin = b, q_end = b + 1;
+    if (p->q_indptr) {
+        q_begin = load_index(p->q_indptr, p->q_indptr_is_i64, b);
+        q_end = load_index(p->q_indptr, p->q_indptr_is_i64, b + 1);
+        const bool begins = b > 0 || q_begin == 0, ends = b < p->work.batch - 1 || q_end == p->n_tokens;
+        if (q_begin < 0 || q_end < q_begin || q_end > p->n_tokens || q_end - q_begin > p->max_q_len || !begins ||
+            !ends) {
+            const i64 value = begins ? q_end : q_begin;
+            report_error(p->work.error, CUDA_ERROR_Q_INDPTR, b + (begins ? 1 : 0), 0, value);
+            q_begin = clamp64(q_begin, 0, p->n_tokens);
+            q_end = clamp64(q_end, q_begin, min(p->n_tokens, q_begin + p->max_q_len));
+            s.is_poisoned = 1;
+        }
+    }
+    i64 capacity = p->capacity;
+    if (p->kv_indptr) {
+        const i64 begin = load_index(p->kv_indptr, p->kv_indptr_is_i64, b);
+        const i64 end = load_index(p->kv_indptr, p->kv_indptr_is_i64, b + 1);
+        if (begin < 0 || end < begin || end > p->capacity / p->page_size || (b == 0 && begin != 0)) {
+            report_error(p->work.error, CUDA_ERROR_KV_INDPTR, b + 1, 0, end);
+            s.is_poisoned = 1;
+        }
+        capacity = (end - begin) * p->page_size;
+    }
+    const i64 n = load_index(p->kv_lens, p->kv_lens_are_i64, b);
+    if (!s.is_poisoned && (n < 0 || n > capacity || n > p->max_kv_len)) {
+        report_error(p->work.error, CUDA_ERROR_KV_LEN, b, 0, n);
+        s.is_poisoned = 1;
+    }
+    s.q_begin = (i32)q_begin;
+    s.q_len = (i32)(q_end - q_begin);
+    s.kv_len = s.is_poisoned ? 0 : (i32)n;
+    return s;
+}
+
+DEVICE i64 leaf_cost(const struct line *line)
+{
+    return line->leaf + LEAF_OVERHEAD;
+}
+
+/* Sum over the block of x, and the sum of the threads before this one. */
+DEVICE i64 block_scan(i64 x, i64 *before, i64 *warp_sums)
+{
+    const i32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    i64 sum = x;
+    for (i32 i = 1; i < 32; i *= 2) {
+        const i64 other = __shfl_up_sync(~0u, sum, i);
+        sum += lane >= i ? other : 0;
+    }
+    __syncthreads();
+    if (lane == 31)
+        warp_sums[warp] = sum;
+    __syncthreads();
+    i64 all = 0, mine = sum - x;
+    for (i32 w = 0; w < PLAN_THREADS / 32; w++) {
+        mine += w < warp ? warp_sums[w] : 0;
+        all += warp_sums[w];
+    }
+    *before = mine;
+    return all;
+}
+
+/* The last sequence whose line begins at or before this cost, and that has any. */
+DEVICE i32 find_seq(const i64 *cost, i32 batch, i64 target)
+{
+    i32 low = 0, high = batch; /* cost[low] <= target < cost[high], at the end */
+    while (high - low > 1) {
+        const i32 middle = (low + high) / 2;
+        if (cost[middle] <= target)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+DEVICE bool start_is_before(const struct cuda_start *s, i32 seq, i64 pos)
+{
+    return s->seq < seq || (s->seq == seq && s->pos <= pos);
+}
+
+/* The last group that begins at or before a place on the line: the one that holds it. */
+DEVICE i32 group_of(const struct cuda_start *starts, i32 upto, i32 seq, i64 pos)
+{
+    i32 low = 0, high = upto; /* starts[low] <= place */
+    while (low < high) {
+        const i32 middle = (low + high + 1) / 2;
+        if (start_is_before(&starts[middle], seq, pos))
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
+{
+    const struct cuda_work *w = &p->work;
+    struct cuda_start s = { w->batch, g, g, 0, 0 };
+    const i64 target = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
+    if (g < w->n_groups && target < total) {
+        s.seq = find_seq(w->cost, w->batch, target);
+        const struct cuda_seq seq = w->seqs[s.seq];
+        const struct line line = line_of(&p->span, seq.q_len, seq.kv_len);
+        s.pos = g == 0 ? 0 : (target - w->cost[s.seq]) / leaf_cost(&line);
+        if (g == 0)
+            s.seq = 0;
+    }
+    w->starts[g] = s;
+}
+
+/* Who folds what is cut where group g begins. */
+DEVICE void link(const struct cuda_plan_args *p, i32 g)
+{
+    const struct cuda_work *w = &p->work;
+    struct cuda_start *s = &w->starts[g];
+    if (s->seq >= w->batch)
+        return;
+    const struct cuda_seq seq = w->seqs[s->seq];
+    const struct line line = line_of(&p->span, seq.q_len, seq.kv_len);
+    if (s->pos >= (i64)line.n_tiles * line.n_leaves)
+        return;
+    const struct unit u = unit_of(&p->span, w->seqs, s->seq, (i32)(s->pos / line.n_leaves));
+    const i32 leaf = (i32)(s->pos - u.place);
+    if (leaf <= u.leaf_begin || leaf >= u.leaf_end)
+        return;
+    s->unit_first = group_of(w->starts, g, s->seq, u.place + u.leaf_begin);
+    const i32 node = max(u.leaf_begin, leaf / NODE_LEAVES * NODE_LEAVES);
+    s->node_first = group_of(w->starts, g, s->seq, u.place + node);
+}
+
+extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
+    folio_plan(const __grid_constant__ struct cuda_plan_args p)
+{
+    __shared__ i64 warp_sums[PLAN_THREADS / 32];
+    const struct cuda_work *w = &p.work;
+    i64 total = 0;
+    for (i32 first = 0; first < w->batch; first += PLAN_THREADS) {
+        const i32 b = first + (i32)threadIdx.x;
+        i64 cost = 0, before;
+        if (b < w->batch) {
+            const struct cuda_seq s = read_seq(&p, b);
+            w->seqs[b] = s;
+            const struct line line = line_of(&p.span, s.q_len, s.kv_len);
+            cost = (i64)line.n_tiles * line.n_leaves * leaf_cost(&line);
+        }
+        const i64 sum = block_scan(cost, &before, warp_sums);
+        if (b < w->batch)
+            w->cost[b] = total + before;
+        total += sum;
+    }
+    if (threadIdx.x == 0)
+        w->cost[w->batch] = total;
+    for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2; i += PLAN_THREADS)
+        w->counters[i] = 0;
+    __syncthreads();
+    for (i32 g = (i32)threadIdx.x; g <= w->n_groups; g += PLAN_THREADS)
+        cut(&p, total, g);
+    __syncthreads();
+    for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS)
+        link(&p, g);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * attend_cuda.c: one launch of an attention kernel; merge. Allocates nothing, waits for nothing (with a plan). */
+#include "base/bits.h"
+#include "base/status.h"
+#include "run/plan_cuda.h"
+
+/* Tables as the kernel reads them. */
+static folio_status read_tables(struct attend_args *a, const struct cuda_plan *plan, const struct cuda_problem *p,
+                                cu_stream stream)
+{
+    const void *k_ids, *v_ids, *indptr;
+    const bool has_v = p->v_ids.data != NULL;
+    FOLIO_TRY(folio__cuda_plan_indices(&k_ids, plan, CUDA_K_IDS, &p->k_ids, stream));
+    FOLIO_TRY(folio__cuda_plan_indices(&v_ids, plan, CUDA_V_IDS, &p->v_ids, stream));
+    FOLIO_TRY(folio__cuda_plan_indices(&indptr, plan, CUDA_KV_INDPTR, &p->kv_indptr, stream));
+    a->k_table = (struct table_view){ .ids = k_ids,
+                                      .indptr = indptr,
+                                      .row_stride = p->k_row_stride,
+                                      .ids_are_i64 = p->k_ids.are_i64,
+                                      .indptr_is_i64 = p->kv_indptr.are_i64 };
+    a->v_table = a->k_table;
+    if (has_v) {
+        a->v_table.ids = v_ids;
+        a->v_table.row_stride = p->v_row_stride;
+        a->v_table.ids_are_i64 = p->v_ids.are_i64;
+    }
+    return FOLIO_OK;
+}
+
+/* The plan's work, on the caller's workspace when there is one: its counters start at 0 then. */
+static folio_status choose_workspace(struct cuda_work *work, const struct cuda_plan *plan, void *workspace,
+                                     size_t workspace_bytes, cu_stream stream)
+{
+    *work = plan->work;
+    if (!workspace)
+        return FOLIO_OK;
+    size_t bytes, align;
+    folio__cuda_plan_workspace(plan, &bytes, &align);
+    FOLIO_REQUIRE(workspace_bytes >= bytes && (uintptr_t)workspace % align == 0, FOLIO_EINVAL,
+                  "workspace %p, %zu bytes: must be device memory, %zu bytes, aligned to %zu", workspace,
+                  workspace_bytes, bytes, align);
+    work->counters = workspace;
+    work->slots = (float *)(void *)((u8 *)workspace + plan->slots_at);
+    CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)workspace, 0, (size_t)plan->n_counters, stream));
+    return FOLIO_OK;
+}
+
+static folio_status launch(const struct cuda_plan *plan, const struct cuda_problem *p, void *workspace,
+                           size_t workspace_bytes, cu_stream stream)
+{
+    if (p->batch == 0 || p->n_tokens == 0)
+        return FOLIO_OK;
+    struct attend_args args = p->args;
+    struct cuda_work work;
+    struct cuda_span span = plan->span;
+    FOLIO_TRY(read_tables(&args, plan, p, stream));
+    FOLIO_TRY(choose_workspace(&work, plan, workspace, workspace_bytes, stream));
+    const struct cuda_launch launch = { .function = plan->attend_function,
+                                        .grid = work.n_groups * plan->n_kv_heads,
+                                        .block = plan->block,
+                                        .shared_bytes = plan->shared_bytes,
+                                        .stream = stream };
+    void *parameters[] = { &args, &work, &span };
+    return folio__cuda_launch(plan->device, &launch, parameters);
+}
+
+/* Plan, update, attend and give the memory back, all in the stream's order. */
+static folio_status attend_once(folio_context *ctx, const struct cuda_problem *p, cu_stream stream)
+{
+    struct cuda_device *device = ctx->cuda;
+    struct cuda_plan plan;
+    bool capturing;
+    FOLIO_TRY(folio__cuda_is_capturing(&capturing, device, stream));
+    FOLIO_REQUIRE(!capturing, FOLIO_EBUSY, "the stream is being captured: make a plan before, and attend with it");
+    FOLIO_TRY(folio__cuda_plan_prepare(&plan, ctx, p));
+    FOLIO_TRY(folio__cuda_error_ready(device));
+    cu_ptr memory;
+    if (device->has_pools)
+        CUDA_TRY(device->api, mem_alloc_async, (&memory, (size_t)plan.total_bytes, stream));
+    else
+        FOLIO_TRY(folio__cuda_alloc(&memory, device, (size_t)plan.total_bytes));
+    folio__cuda_plan_place(&plan, memory);
+    folio_status status = folio__cuda_plan_launch(&plan, p, stream);
+    if (status == FOLIO_OK)
+        status = launch(&plan, p, NULL, 0, stream);
+    if (device->has_pools)
+        device->api->mem_free_async(memory, stream);
+    else
+        folio__cuda_retire(device, memory);
+    return status;
+}
+
+folio_status folio__cuda_attend(folio_context *ctx, const struct cuda_plan *plan, const struct cuda_problem *problem,
+                                void *workspace, size_t workspace_bytes, void *stream)
+{
+    struct cuda_device *device = ctx->cuda;
+    const i32 error_index = plan ? plan->error_index : 0;
+    struct cuda_scope scope;
+    FOLIO_TRY(folio__cuda_error_report(device, error_index)); /* what an earlier call's kernels found */
+    FOLIO_TRY(folio__cuda_enter(&scope, device));
+    folio_status status = folio__cuda_check_stream(device, stream);
+    if (status == FOLIO_OK)
+        status = plan ? launch(plan, problem, workspace, workspace_bytes, stream) : attend_once(ctx, problem, stream);
+    if (status == FOLIO_OK)
+        status = folio__cuda_check_now(device, error_index, stream);
+    folio__cuda_leave(&scope);
+    return status;
+}
+
+folio_status folio__cuda_merge(folio_context *ctx, const struct merge_args *args, i64 n_tokens, void *stream)
+{
+    struct cuda_merge_args a = { .args = *args, .n_tokens = n_tokens };
+    const i64 n_rows = n_tokens * args->n_heads;
+    if (n_rows == 0)
+        return FOLIO_OK;
+    FOLIO_REQUIRE(ceil_div(n_rows, MERGE_THREADS / 32) <= INT32_MAX, FOLIO_ENOTSUP, "outs: %lld rows: too many",
+                  (long long)n_rows);
+    struct cuda_scope scope;
+    FOLIO_TRY(folio__cuda_enter(&scope, ctx->cuda));
+    struct cuda_launch launch = { .grid = (i32)ceil_div(n_rows, MERGE_THREADS / 32),
+                                  .block = MERGE_THREADS,
+                                  .stream = stream };
+    folio_status status = folio__cuda_check_stream(ctx->cuda, stream);
+    if (status == FOLIO_OK)
+        status = folio__cuda_function(&launch.function, ctx->cuda, CUDA_MERGE, 0);
+    void *parameters[] = { &a };
+    if (status == FOLIO_OK)
+        status = folio__cuda_launch(ctx->cuda, &launch, parameters);
+    folio__cuda_leave(&scope);
+    return status;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan_cuda.c: the memory and the geometry of a plan on a device; the launch of the plan kernel.
+ *
+ *   one block of device memory: | seqs | cost | starts | copies of host indices | counters | slots |
+ *                                                                               '---- workspace ---' */
+#include "run/plan_cuda.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+#include "base/status.h"
+
+enum {
+    ALIGN = 256, /* of every part */
+    MAX_KV_LEN = INT32_MAX - (1 << 16),
+    GENERIC_TILE = 16,           /* most packed rows of a tile of the generic kernel */
+    GENERIC_SHARED = 100 * 1024, /* shared memory it likes to stay below: two blocks a multiprocessor */
+};
+
+/* Shared memory of the generic kernel: generic_layout in generic.cu. */
+static size_t generic_shared(i64 rows, i64 d_qk, i64 d_v)
+{
+    const i64 floats = (i64)round_up((size_t)rows, 4) * (i64)round_up((size_t)d_qk, 8) + rows * MAX_LEAF +
+                       GENERIC_THREADS * 4 + 3 * rows * (d_v + 2) + 2;
+    return (size_t)(floats * 4 + 2 * MAX_LEAF * 8);
+}
+
+/* Rows of a tile: as many as there are, at most 16, fewer where dims are too large for shared memory. */
+static folio_status generic_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    const i64 d_qk = p->args.q.dim, d_v = p->args.out.dim;
+    i64 rows = min_i64(GENERIC_TILE, max_i64(1, p->max_q_len * p->args.group));
+    while (rows > 1 && generic_shared(rows, d_qk, d_v) > GENERIC_SHARED)
+        rows = (rows + 1) / 2;
+    plan->shared_bytes = generic_shared(rows, d_qk, d_v);
+    FOLIO_REQUIRE(plan->shared_bytes <= (size_t)plan->device->shared_optin - 1024, FOLIO_ENOTSUP,
+                  "head_dim %lld, %lld: more than shared memory of the device holds", (long long)d_qk, (long long)d_v);
+    plan->block = GENERIC_THREADS;
+    plan->span.tile_rows = (i32)rows;
+    i32 per_sm = 1;
+    CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, plan->attend_function, plan->block, plan->shared_bytes));
+    plan->work.n_groups = (i32)max_i64(1, (i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads);
+    return FOLIO_OK;
+}
+
+/* The most whole nodes that one group may hold of a unit that is cut. */
+static i64 max_nodes(const struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    const i64 leaves = ceil_div(plan->max_kv_len, MAX_LEAF) + NODE_LEAVES; /* short sequences: up to 16 short leaves */
+    const i64 tiles = p->batch + ceil_div(p->n_tokens * p->args.group, plan->span.tile_rows);
+    i64 all;
+    const i64 by_length = ceil_div(leaves, NODE_LEAVES) + 1;
+    if (!mul_fits(tiles, leaves, &all))
+        return by_length;
+    return min_i64(by_length, all / plan->work.n_groups / NODE_LEAVES + 2);
+}
+
+/* Byte offsets in the block; *at moves on. */
+static i64 take(i64 *at, i64 n_bytes)
+{
+    const i64 here = *at;
+    *at = here + (i64)round_up((size_t)max_i64(n_bytes, 1), ALIGN);
+    return here;
+}
+
+static i64 copy_bytes(const struct cuda_indices *indices)
+{
+    return indices->on_host ? indices->n * (indices->are_i64 ? 8 : 4) : 0;
+}
+
+static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    struct cuda_work *w = &plan->work;
+    w->batch = (i32)p->batch;
+    w->tile_rows = plan->span.tile_rows;
+    w->slot_floats = (i64)w->tile_rows * (p->args.out.dim + 2);
+    w->n_nodes = (i32)max_nodes(plan, p);
+    w->n_slots = SLOT_NODES + 2 * w->n_nodes;
+    const i64 n_blocks = (i64)w->n_groups * p->args.n_kv_heads;
+    i64 at = 0;
+    plan->seqs_at = take(&at, p->batch * (i64)sizeof(struct cuda_seq));
+    plan->cost_at = take(&at, (p->batch + 1) * 8);
+    plan->starts_at = take(&at, (w->n_groups + 1) * (i64)sizeof(struct cuda_start));
+    const struct cuda_indices *const indices[CUDA_N_INDICES] = { &p->kv_lens, &p->q_indptr, &p->kv_indptr, &p->k_ids,
+                                                                 &p->v_ids };
+    for (i32 i = 0; i < CUDA_N_INDICES; i++) {
+        plan->copy_bytes[i] = copy_bytes(indices[i]);
+        plan->copy_at[i] = take(&at, plan->copy_bytes[i]);
+    }
+    plan->workspace_at = at;
+    plan->n_counters = n_blocks * 2;
+    take(&at, plan->n_counters * 4);
+    plan->slots_at = at - plan->workspace_at;
+    take(&at, n_blocks * w->n_slots * w->slot_floats * 4);
+    plan->total_bytes = at;
+}
+
+/* Point the work at its memory. */
+void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
+{
+    u8 *base = (u8 *)(uintptr_t)memory;
+    plan->memory = memory;
+    plan->work.seqs = (struct cuda_seq *)(void *)(base + plan->seqs_at);
+    plan->work.cost = (i64 *)(void *)(base + plan->cost_at);
+    plan->work.starts = (struct cuda_start *)(void *)(base + plan->starts_at);
+    plan->work.counters = (u32 *)(void *)(base + plan->workspace_at);
+    plan->work.slots = (float *)(void *)(base + plan->workspace_at + plan->slots_at);
+    plan->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);
+}
+
+static folio_status choose_config(i32 *config, const struct cuda_problem *p)
+{
+    FOLIO_REQUIRE(!p->args.score_mod && !p->args.mask_mod, FOLIO_ENOTSUP,
+                  "score_mod, mask_mod: not on the CUDA backend");
+    FOLIO_REQUIRE(!p->args.k.scale && !p->args.v.scale, FOLIO_ENOTSUP, "k_scale, v_scale: not on the CUDA backend");
+    FOLIO_REQUIRE(p->args.page_size <= INT32_MAX && p->n_tokens <= INT32_MAX && p->batch < (1 << 28), FOLIO_ENOTSUP,
+                  "page_size %lld, n_tokens %lld, batch %lld: more than the CUDA backend counts",
+                  (long long)p->args.page_size, (long long)p->n_tokens, (long long)p->batch);
+    *config = folio__cuda_generic_id(p->args.q.dtype, p->args.k.dtype);
+    FOLIO_REQUIRE(*config >= 0, FOLIO_ENOTSUP, "q %s with pages %s: no CUDA kernel",
+                  folio__dtype_name((enum dtype)p->args.q.dtype), folio__dtype_name((enum dtype)p->args.k.dtype));
+    return FOLIO_OK;
+}
+
+folio_status folio__cuda_choose(const char **name, const folio_context *ctx, const struct cuda_problem *problem)
+{
+    i32 config = -1;
+    (void)ctx;
+    FOLIO_TRY(choose_config(&config, problem));
+    *name = folio__cuda_configs[config].name;
+    return FOLIO_OK;
+}
+
+folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *p)
+{
+    *plan = (struct cuda_plan){ .device = ctx->cuda };
+    FOLIO_TRY(choose_config(&plan->config, p));
+    FOLIO_TRY(folio__cuda_function(&plan->plan_function, plan->device, CUDA_PLAN, 0));
+    FOLIO_TRY(folio__cuda_function(&plan->attend_function, plan->device, plan->config, 0));
+    plan->max_kv_len = min_i64(p->max_kv_len, MAX_KV_LEN);
+    plan->n_kv_heads = p->args.n_kv_heads;
+    plan->span = (struct cuda_span){
+        .window_left = p->args.window_left,
+        .window_right = p->args.window_right,
+        .causal = p->args.causal,
+        .align = p->args.align,
+        .group = p->args.group,
+    };
+    FOLIO_TRY(generic_geometry(plan, p));
+    layout(plan, p);
+    return FOLIO_OK;
+}
+
+static folio_status create(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *problem)
+{
+    cu_ptr memory;
+    FOLIO_TRY(folio__cuda_plan_prepare(plan, ctx, problem));
+    FOLIO_TRY(folio__cuda_error_take(&plan->error_index, ctx->cuda));
+    const folio_status status = folio__cuda_alloc(&memory, ctx->cuda, (size_t)plan->total_bytes);
+    if (status != FOLIO_OK) {
+        folio__cuda_error_give(ctx->cuda, plan->error_index);
+        return status;
+    }
+    folio__cuda_plan_place(plan, memory);
+    return FOLIO_OK;
+}
+
+folio_status folio__cuda_plan_create(struct cuda_plan **out, folio_context *ctx, const struct cuda_problem *problem)
+{
+    struct cuda_plan *plan = folio__alloc_zero(sizeof *plan);
+    FOLIO_REQUIRE(plan, FOLIO_ENOMEM, "no memory for a plan");
+    struct cuda_scope scope;
+    folio_status status = folio__cuda_enter(&scope, ctx->cuda);
+    if (status == FOLIO_OK) {
+        status = create(plan, ctx, problem);
+        folio__cuda_leave(&scope);
+    }
+    if (status != FOLIO_OK)
+        folio__free(plan);
+    else
+        *out = plan;
+    return status;
+}
+
+void folio__cuda_plan_destroy(struct cuda_plan **plan)
+{
+    if (!*plan)
+        return;
+    folio__cuda_retire((*plan)->device, (*plan)->memory);
+    folio__cuda_error_give((*plan)->device, (*plan)->error_index);
+    folio__free(*plan);
+    *plan = NULL;
+}
+
+folio_status folio__cuda_plan_status(struct cuda_plan *plan)
+{
+    return folio__cuda_error_report(plan->device, plan->error_index);
+}
+
+void folio__cuda_plan_workspace(const struct cuda_plan *plan, size_t *bytes, size_t *align)
+{
+    *bytes = (size_t)(plan->total_bytes - plan->workspace_at);
+    *align = ALIGN;
+}
+
+/* The device's view of indices: themselves, or their copy in the plan, made now. */
+folio_status folio__cuda_plan_indices(const void **device, const struct cuda_plan *plan, i32 which,
+                                      const struct cuda_indices *indices, cu_stream stream)
+{
+    *device = indices->data;
+    if (!indices->on_host || !indices->data)
+        return FOLIO_OK;
+    const i64 bytes = copy_bytes(indices);
+    FOLIO_REQUIRE(bytes <= plan->copy_bytes[which], FOLIO_EINVAL,
+                  "indices on the host: %lld bytes; the plan was made for %lld", (long long)bytes,
+                  (long long)plan->copy_bytes[which]);
+    bool capturing;
+    FOLIO_TRY(folio__cuda_is_capturing(&capturing, plan->device, stream));
+    FOLIO_REQUIRE(!capturing, FOLIO_EBUSY,
+                  "lengths and tables on the host cannot be read in a captured stream; keep them on the device");
+    const cu_ptr copy = plan->memory + (u64)plan->copy_at[which];
+    if (bytes > 0)
+        CUDA_TRY(plan->device->api, to_device, (copy, indices->data, (size_t)bytes, stream));
+    *device = (const void *)(uintptr_t)copy;
+    return FOLIO_OK;
+}
+
+folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct cuda_problem *p, cu_stream stream)
+{
+    if (p->batch == 0)
+        return FOLIO_OK;
+    struct cuda_plan_args args = {
+        .work = plan->work,
+        .span = plan->span,
+        .capacity = p->capacity,
+        .page_size = p->args.page_size,
+        .n_tokens = p->n_tokens,
+        .max_q_len = p->max_q_len,
+        .max_kv_len = plan->max_kv_len,
+        .kv_lens_are_i64 = p->kv_lens.are_i64,
+        .q_indptr_is_i64 = p->q_indptr.are_i64,
+        .kv_indptr_is_i64 = p->kv_indptr.are_i64,
+        .n_kv_heads = plan->n_kv_heads,
+    };
+    FOLIO_TRY(folio__cuda_plan_indices(&args.kv_lens, plan, CUDA_KV_LENS, &p->kv_lens, stream));
+    FOLIO_TRY(folio__cuda_plan_indices(&args.q_indptr, plan, CUDA_Q_INDPTR, &p->q_indptr, stream));
+    FOLIO_TRY(folio__cuda_plan_indices(&args.kv_indptr, plan, CUDA_KV_INDPTR, &p->kv_indptr, stream));
+    const struct cuda_launch launch = {
+        .function = plan->plan_function, .grid = 1, .block = PLAN_THREADS, .stream = stream
+    };
+    void *parameters[] = { &args };
+    return folio__cuda_launch(plan->device, &launch, parameters);
+}
+
+folio_status folio__cuda_plan_update(struct cuda_plan *plan, const struct cuda_problem *problem, void *stream)
+{
+    struct cuda_scope scope;
+    FOLIO_TRY(folio__cuda_enter(&scope, plan->device));
+    folio_status status = folio__cuda_check_stream(plan->device, stream);
+    if (status == FOLIO_OK)
+        status = folio__cuda_plan_launch(plan, problem, stream);
+    folio__cuda_leave(&scope);
+    return status;
+}

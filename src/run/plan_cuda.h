@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan_cuda.h: a plan on a device, from inside. */
+#ifndef FOLIO_RUN_PLAN_CUDA_H
+#define FOLIO_RUN_PLAN_CUDA_H
+
+#include "kernel/cuda/device.h"
+#include "kernel/cuda/memory.h"
+#include "run/run_cuda.h"
+
+enum { CUDA_KV_LENS, CUDA_Q_INDPTR, CUDA_KV_INDPTR, CUDA_K_IDS, CUDA_V_IDS, CUDA_N_INDICES };
+
+struct cuda_plan {
+    struct cuda_device *device;
+    cu_function plan_function, attend_function;
+    i32 config;      /* of the attention kernel */
+    i32 error_index; /* of its record; 0: the one of calls without a plan */
+    i32 block;       /* threads */
+    i32 n_kv_heads;
+    size_t shared_bytes;
+    struct cuda_span span;
+    struct cuda_work work; /* pointers into memory below */
+    i64 max_kv_len;
+
+    cu_ptr memory;
+    i64 seqs_at, cost_at, starts_at; /* bytes from memory */
+    i64 copy_at[CUDA_N_INDICES], copy_bytes[CUDA_N_INDICES];
+    i64 workspace_at, slots_at; /* slots_at: from workspace_at */
+    i64 n_counters, total_bytes;
+};
+
+/* Everything but memory and the error record. The device is entered for all of these. */
+folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *problem);
+void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory);
+folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct cuda_problem *problem,
+                                     cu_stream stream);
+folio_status folio__cuda_plan_indices(const void **device, const struct cuda_plan *plan, i32 which,
+                                      const struct cuda_indices *indices, cu_stream stream);
+
+#endif
