@@ -2,6 +2,7 @@
  * append.c: new tokens into their slots: checks, then the kernel over ranges of tokens. */
 #include "base/status.h"
 #include "folio/pages.h"
+#include "pages/pages_cuda.h"
 #include "pages/slots.h"
 #include "pages/tokens.h"
 
@@ -54,15 +55,14 @@ static folio_status read_args(struct append_args *dst, struct index_view *slots,
 
 folio_status folio_pages_append(folio_context *ctx, const folio_append_args *args, void *stream)
 {
-    (void)stream;
     FOLIO_TRY(folio__context_require(ctx));
     folio_append_args a;
     FOLIO_TRY(folio__read_struct("args", &a, sizeof a, args));
     struct append_work work = { .kernels = ctx->kernels };
     struct index_view slots;
     FOLIO_TRY(read_args(&work.args, &slots, ctx, &a));
-    if (ctx->backend == FOLIO_BACKEND_CUDA) /* the one place where append goes to a device */
-        return folio__fail(FOLIO_ENOTSUP, "append: not on the CUDA backend");
+    if (ctx->backend == FOLIO_BACKEND_CUDA)
+        return folio__cuda_append(ctx, &work.args, slots.n, stream);
     FOLIO_TRY(folio__slots_require(&slots, work.args.k_pages.n_pages * work.args.page_size));
     if (slots.n == 0)
         return FOLIO_OK;

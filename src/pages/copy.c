@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "folio/pages.h"
 #include "kernel/layout.h"
+#include "pages/pages_cuda.h"
 #include "pages/tokens.h"
 
 struct copy_work {
@@ -82,10 +83,22 @@ static folio_status check_ids(const struct copy_work *work)
     return FOLIO_OK;
 }
 
+static folio_status copy_on_device(folio_context *ctx, const struct copy_work *work, i64 page_size, void *stream)
+{
+    const struct cuda_copy_args args = { .views = { work->views[0], work->views[1] },
+                                         .copies = work->copies,
+                                         .pair_stride = work->pair_stride,
+                                         .side_stride = work->side_stride,
+                                         .n_copies = work->n,
+                                         .page_size = page_size,
+                                         .n_views = work->n_views,
+                                         .n_heads = work->n_kv_heads };
+    return folio__cuda_copy(ctx, &args, stream);
+}
+
 folio_status folio_pages_copy(folio_context *ctx, const DLTensor *k_pages, const DLTensor *v_pages,
                               const DLTensor *copies, void *stream)
 {
-    (void)stream;
     FOLIO_TRY(folio__context_require(ctx));
     struct copy_work work;
     i64 page_size;
@@ -93,8 +106,8 @@ folio_status folio_pages_copy(folio_context *ctx, const DLTensor *k_pages, const
     FOLIO_TRY(read_copies(&work, ctx, copies));
     FOLIO_TRY(folio__require_apart("k_pages", k_pages, "copies", copies));
     FOLIO_TRY(folio__require_apart("v_pages", v_pages, "copies", copies));
-    if (ctx->backend == FOLIO_BACKEND_CUDA) /* the one place where page copies go to a device */
-        return folio__fail(FOLIO_ENOTSUP, "copy: not on the CUDA backend");
+    if (ctx->backend == FOLIO_BACKEND_CUDA)
+        return copy_on_device(ctx, &work, page_size, stream);
     FOLIO_TRY(check_ids(&work));
     i64 bytes_each = 0; /* of one slot, for all copies */
     for (i32 i = 0; i < work.n_views; i++)

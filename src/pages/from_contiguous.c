@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "folio/pages.h"
 #include "kernel/layout.h"
+#include "pages/pages_cuda.h"
 #include "pages/tokens.h"
 
 struct cut_work {
@@ -111,10 +112,26 @@ static folio_status require_memory(const folio_context *ctx, const DLTensor *pag
     return folio__require_apart("page_table", page_table, "pages", pages);
 }
 
+static folio_status cut_on_device(folio_context *ctx, const struct cut_work *work, void *stream)
+{
+    const struct cuda_lay_args args = { .pages = work->pages,
+                                        .x = sequence_rows(work, 0),
+                                        .table = work->table.data,
+                                        .x_seq_stride = work->x.stride[0],
+                                        .table_seq_stride = work->table.stride[0],
+                                        .table_column_stride = work->table.stride[1],
+                                        .batch = work->x.shape[0],
+                                        .n_tokens = work->x.shape[2],
+                                        .page_size = work->page_size,
+                                        .pages_per_seq = work->pages_per_seq,
+                                        .n_heads = work->n_heads,
+                                        .table_is_i64 = work->table.dtype == DTYPE_I64 };
+    return folio__cuda_lay(ctx, &args, stream);
+}
+
 folio_status folio_pages_from_contiguous(folio_context *ctx, const DLTensor *pages, const DLTensor *page_table,
                                          const DLTensor *x, void *stream)
 {
-    (void)stream;
     FOLIO_TRY(folio__context_require(ctx));
     struct cut_work work = { 0 };
     i64 n_pages;
@@ -122,8 +139,8 @@ folio_status folio_pages_from_contiguous(folio_context *ctx, const DLTensor *pag
     FOLIO_TRY(read_x(&work, x));
     FOLIO_TRY(read_table(&work, &n_pages, page_table));
     FOLIO_TRY(require_memory(ctx, pages, page_table, x));
-    if (ctx->backend == FOLIO_BACKEND_CUDA) /* the one place where this goes to a device */
-        return folio__fail(FOLIO_ENOTSUP, "from_contiguous: not on the CUDA backend");
+    if (ctx->backend == FOLIO_BACKEND_CUDA)
+        return cut_on_device(ctx, &work, stream);
     if (n_pages > 0)
         folio__over_ranges(ctx, cut_pages, &work, n_pages,
                            work.page_size * work.n_heads * row_bytes(work.x.dtype, work.pages.head_dim));

@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "folio/pages.h"
 #include "kernel/layout.h"
+#include "pages/pages_cuda.h"
 #include "pages/tokens.h"
 
 struct gather_work {
@@ -72,15 +73,14 @@ static folio_status check_ids(const struct gather_args *args, i64 kv_len)
 
 folio_status folio_pages_gather(folio_context *ctx, const folio_gather_args *args, void *stream)
 {
-    (void)stream;
     FOLIO_TRY(folio__context_require(ctx));
     folio_gather_args a;
     FOLIO_TRY(folio__read_struct("args", &a, sizeof a, args));
     struct gather_work work = { .kernels = ctx->kernels };
     struct index_view page_row;
     FOLIO_TRY(read_args(&work.args, &page_row, ctx, &a));
-    if (ctx->backend == FOLIO_BACKEND_CUDA) /* the one place where gather goes to a device */
-        return folio__fail(FOLIO_ENOTSUP, "gather: not on the CUDA backend");
+    if (ctx->backend == FOLIO_BACKEND_CUDA)
+        return folio__cuda_gather(ctx, &work.args, a.kv_len, stream);
     FOLIO_TRY(check_ids(&work.args, a.kv_len));
     if (a.kv_len == 0)
         return FOLIO_OK;

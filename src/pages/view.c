@@ -3,6 +3,7 @@
 #include "pages/view.h"
 
 #include "base/status.h"
+#include "kernel/cuda/device.h"
 
 /* dtype and innermost stride: what pages and rows have in common. */
 static folio_status check_vectors(const struct tensor *t, const char *name)
@@ -88,10 +89,21 @@ static bool is_host_memory(DLDevice device)
            device.device_type == kDLROCMHost;
 }
 
+static bool is_device_memory(DLDevice device)
+{
+    return device.device_type == kDLCUDA || device.device_type == kDLCUDAManaged;
+}
+
 folio_status folio__require_device(const folio_context *ctx, const char *name, const DLTensor *src)
 {
-    if (!src || ctx->backend == FOLIO_BACKEND_CUDA) /* kernel/cuda knows which GPU is its own */
+    if (!src)
         return FOLIO_OK;
+    if (ctx->backend == FOLIO_BACKEND_CUDA) {
+        FOLIO_REQUIRE(is_device_memory(src->device) && src->device.device_id == ctx->cuda->ordinal, FOLIO_EINVAL,
+                      "%s: on device type %d, id %d; this context works on CUDA device %d (device type %d)", name,
+                      (int)src->device.device_type, (int)src->device.device_id, (int)ctx->cuda->ordinal, (int)kDLCUDA);
+        return FOLIO_OK;
+    }
     FOLIO_REQUIRE(is_host_memory(src->device), FOLIO_EINVAL,
                   "%s: on device type %d, id %d; this context works on the CPU (device type %d)", name,
                   (int)src->device.device_type, (int)src->device.device_id, (int)kDLCPU);
