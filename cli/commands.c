@@ -4,6 +4,7 @@
 
 const struct command *const commands[] = {
     &command_doctor,
+    &command_cuda,
     &command_version,
     &command_help,
     NULL,

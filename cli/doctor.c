@@ -110,8 +110,17 @@ static void say_cuda(bool json)
     else
         say(json, "CUDA", "a context on device 0 works");
     folio_context_destroy(&ctx);
-    say_library(json, "CUDA driver", "libcuda.so.1");
-    say_library(json, "NVRTC", "libnvrtc.so");
+    static char text[8192];
+    folio_cuda_describe(text, sizeof(text));
+    for (char *line = text; *line; line += strlen(line) + 1) {
+        char *colon = strstr(line, ": "), *end = line + strcspn(line, "\n");
+        char name[40];
+        if (!colon || !*end)
+            break;
+        *end = '\0';
+        snprintf(name, sizeof(name), "CUDA %.*s", (int)(colon - line), line);
+        say(json, name, "%s", colon + 2);
+    }
     say_library(json, "NCCL", "libnccl.so.2");
 }
 
