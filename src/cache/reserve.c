@@ -31,7 +31,7 @@ static void add_need(folio_cache *cache, struct seq *seq, i64 n_tokens, struct n
     if (n_tokens > seq->n_tokens && n_full < seq->n_lent && seq->n_tokens > n_full * cache->page_size) {
         struct page *tail = &cache->pages[seq_row(cache, seq)[n_full]];
         if (tail->n_holders > 1) {
-            tail->n_holders--;
+            cache->n_shared -= --tail->n_holders == 1;
             seq->copy_tail = 1;
             add_saturating(&need->n_pages, 1);
         }
@@ -41,7 +41,7 @@ static void add_need(folio_cache *cache, struct seq *seq, i64 n_tokens, struct n
 static void undo_need(folio_cache *cache, struct seq *seq)
 {
     if (seq->copy_tail)
-        cache->pages[seq_row(cache, seq)[full_pages(cache, seq->n_tokens)]].n_holders++;
+        cache->n_shared += ++cache->pages[seq_row(cache, seq)[full_pages(cache, seq->n_tokens)]].n_holders == 2;
     seq->copy_tail = 0;
 }
 
@@ -51,7 +51,6 @@ static void copy_tail(folio_cache *cache, struct seq *seq)
     const i64 column = full_pages(cache, seq->n_tokens);
     i32 *entry = &seq_row(cache, seq)[column];
     const i32 from = *entry;
-    cache->n_shared -= cache->pages[from].n_holders == 1;
     folio__pages_take(cache, -1, entry, 1);
     page_set_filled(cache, *entry, (i32)(seq->n_tokens - column * cache->page_size));
     folio__copies_push(&cache->copies, from, *entry);
