@@ -59,7 +59,7 @@ def reason(text, number, name):
     return ""
 
 
-def count_pytest(summary, text, counts):
+def count_pytest(summary, counts):
     for n, what in re.findall(r"(\d+) (\w+)", summary):
         if what in ("passed", "xfailed"):
             counts.passed += int(n)
@@ -67,7 +67,6 @@ def count_pytest(summary, text, counts):
             counts.failed += int(n)
         elif what == "skipped":
             counts.skipped += int(n)
-    counts.skips += re.findall(r"^SKIPPED (.*)$", text, re.M)
 
 
 def count(text, code, is_build=False):
@@ -82,7 +81,9 @@ def count(text, code, is_build=False):
     elif ctest:
         count_ctest(text, counts)
     elif pytest:
-        count_pytest(pytest[-1], text, counts)
+        for summary in pytest:
+            count_pytest(summary, counts)
+        counts.skips = re.findall(r"^SKIPPED (.*)$", text, re.M)
     if counts.failed == 0 and (code != 0 or counts.passed == 0):
         counts.failed = 1
         if code == 0:
