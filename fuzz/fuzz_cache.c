@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * fuzz_cache.c: bytes as a configuration and a list of operations for the cache and its model side by side. Five bytes of
- * configuration, then four an operation. */
+ * fuzz_cache.c: bytes as a configuration and a list of operations for the cache and its model side by side. Five
+ * bytes of configuration, then four an operation. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

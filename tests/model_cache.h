@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * model_cache.h: what a folio_cache means, said naively: small arrays, everything counted anew by looking at everything.
- * The calls mirror cache.h; each gives the status and the outputs that the cache must give. */
+ * model_cache.h: what a folio_cache means, said naively: small arrays, everything counted anew by looking at
+ * everything. The calls mirror cache.h; each gives the status and the outputs that the cache must give. */
 #ifndef TESTS_MODEL_CACHE_H
 #define TESTS_MODEL_CACHE_H
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * model_cache_run.h: a folio_cache and its model side by side, fed the same operations. After each, every output and
- * counter is compared, folio_cache_check walks the cache, and simulated pages show that each sequence reads its own tokens.
- * Shared by the random test, the enumerator and the fuzzer. */
+ * counter is compared, folio_cache_check walks the cache, and simulated pages show that each sequence reads its own
+ * tokens. Shared by the random test, the enumerator and the fuzzer. */
 #ifndef TESTS_MODEL_CACHE_RUN_H
 #define TESTS_MODEL_CACHE_RUN_H
 
 #include "model_cache.h"
 
-/* An operation makes sense in every state: operands are taken modulo what there is. So any part of a list of operations is
- * a list of operations, and a failing list can be cut down. */
+/* An operation makes sense in every state: operands are taken modulo what there is. So any part of a list of
+ * operations is a list of operations, and a failing list can be cut down. */
 enum op_kind {
     OP_OPEN,
     OP_APPEND,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_cache_model.c: random operations on a cache and its naive model side by side (model_cache_run.h). A failing list is
- * cut down to a minimal one and printed, ready to paste below. FOLIO_MODEL_OPS: how many operations in all, else 20000;
- * FOLIO_SEED: where they start. */
+ * test_cache_model.c: random operations on a cache and its naive model side by side (model_cache_run.h). A failing
+ * list is cut down to a minimal one and printed, ready to paste below. FOLIO_MODEL_OPS: how many operations in all,
+ * else 20000; FOLIO_SEED: where they start. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +43,8 @@ static struct run_config random_config(u64 *random)
     return config;
 }
 
-/* Cut away what is not needed for the list to fail, then make operands 0 where that still fails. Gives the new length. */
+/* Cut away what is not needed for the list to fail, then make operands 0 where that still fails. Gives the new
+ * length. */
 static i32 shrink_once(const struct run_config *config, struct op *ops, i32 n, i32 fault)
 {
     char error[512];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_pages_bad.c: one table of malformed calls of pages.h. Each starts as a good call and has one thing broken; it must
- * get the class, name the argument, what was got and what is allowed, and leave every byte of memory as it was. */
+ * test_pages_bad.c: one table of malformed calls of pages.h. Each starts as a good call and has one thing broken; it
+ * must get the class, name the argument, what was got and what is allowed, and leave every byte of memory as it was. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

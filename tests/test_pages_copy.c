@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_pages_copy.c: whole pages to pages, in order, and contiguous tensors to pages: the whole arena is compared with what
- * a naive loop makes of it. */
+ * test_pages_copy.c: whole pages to pages, in order, and contiguous tensors to pages: the whole arena is compared
+ * with what a naive loop makes of it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -7,8 +7,8 @@
  *   rows[slot]     [ 7 | 8 | 9 | 3 |  .  . ]         pages 7, 8 full, 9 holds 2 tokens, 3 is reserved
  *   pages[id]      how many rows hold the page, how many of its slots hold a token
  *
- * Only the page of the last token can be shared and half full: it is copied before it is written (copies.h). Pages behind
- * it are private. */
+ * Only the page of the last token can be shared and half full: it is copied before it is written (copies.h). Pages
+ * behind it are private. */
 #ifndef FOLIO_CACHE_CACHE_H
 #define FOLIO_CACHE_CACHE_H
 
@@ -77,7 +77,8 @@ static inline folio_status cache_require(const folio_cache *cache)
     return FOLIO_OK;
 }
 
-/* A broken invariant: latch it, say which. Legal on a const cache: caches are never const objects, the latch is atomic. */
+/* A broken invariant: latch it, say which. Legal on a const cache: caches are never const objects, the latch is
+ * atomic. */
 #define CACHE_CORRUPT(cache, ...) \
     (atomic_store(&((folio_cache *)(uintptr_t)(cache))->is_corrupt, 1), folio__fail(FOLIO_ECORRUPT, __VA_ARGS__))
 

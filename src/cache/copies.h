@@ -39,7 +39,8 @@ static inline bool copies_is_read(const struct copies *c, i32 to)
 }
 
 void folio__copies_push(struct copies *c, i32 from, i32 to);
-/* Forget the pending copy into `to`. Gives its source back when this was the last reader of the copy into that, else -1. */
+/* Forget the pending copy into `to`. Gives its source back when this was the last reader of the copy into that, else
+ * -1. */
 i32 folio__copies_remove(struct copies *c, i32 to);
 
 #endif

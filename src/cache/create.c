@@ -33,17 +33,19 @@ static i32 log2_or_minus_1(i64 x)
     return (x & (x - 1)) == 0 ? __builtin_ctzll((u64)x) : -1;
 }
 
-/* Hand out the next n * size bytes of `memory`, which may be NULL while only *used is wanted. Arrays start on lines of
- * their own. */
+/* Hand out the next n * size bytes of `memory`, which may be NULL while only *used is wanted: SIZE_MAX when it does not
+ * fit. Arrays start on lines of their own. */
 static void *carve(u8 *memory, size_t *used, i64 n, size_t size)
 {
     void *array = memory ? memory + *used : NULL;
-    *used += round_up((size_t)n * size, 64);
+    size_t n_bytes;
+    if (__builtin_mul_overflow((size_t)n, size, &n_bytes) || n_bytes > SIZE_MAX - 63 ||
+        __builtin_add_overflow(*used, round_up(n_bytes, 64), used))
+        *used = SIZE_MAX;
     return array;
 }
 
-/* Point the arrays into `memory` (NULL = none yet) and give the bytes they take. At most about 2^31 * (2^31 * 4 + 36)
- * bytes: no overflow. */
+/* Point the arrays into `memory` (NULL = none yet) and give the bytes they take, SIZE_MAX = too many. */
 static size_t place_arrays(folio_cache *cache, u8 *memory)
 {
     const bool is_stack = cache->flags & FOLIO_CACHE_LIFO;

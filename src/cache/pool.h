@@ -5,7 +5,8 @@
 
 #include "cache/cache.h"
 
-/* Hand out ids [n], held once each and empty; the caller has seen that n are free. before: the page to follow, or -1. */
+/* Hand out ids [n], held once each and empty; the caller has seen that n are free. before: the page to follow, or
+ * -1. */
 void folio__pages_take(folio_cache *cache, i32 before, i32 *ids, i32 n);
 /* One holder more for each of ids [n]. false = a page was not held: the cache is corrupt. */
 bool folio__pages_hold(folio_cache *cache, const i32 *ids, i32 n);

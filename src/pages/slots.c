@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * slots.c: range and duplicates of an append's slots.
  *
- * Prefill names slots that ascend from token to token within a page run: seen at once. Decode names one slot a sequence in
- * any order: a small table of token indices, hashed by slot, finds a slot named twice. */
+ * Prefill names slots that ascend from token to token within a page run: seen at once. Decode names one slot a
+ * sequence in any order: a small table of token indices, hashed by slot, finds a slot named twice. */
 #include "pages/slots.h"
 
 #include <string.h>

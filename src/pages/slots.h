@@ -5,8 +5,8 @@
 
 #include "pages/view.h"
 
-/* Each of slots is -1 or 0 .. n_slots - 1 (ERANGE), and none but -1 is named twice (EINVAL). O(slots->n) time; memory only
- * for more than 512 slots that do not ascend (ENOMEM). */
+/* Each of slots is -1 or 0 .. n_slots - 1 (ERANGE), and none but -1 is named twice (EINVAL). O(slots->n) time; memory
+ * only for more than 512 slots that do not ascend (ENOMEM). */
 folio_status folio__slots_require(const struct index_view *slots, i64 n_slots);
 
 #endif

@@ -13,8 +13,8 @@ struct pages_pair {
 };
 folio_status folio__pages_pair_read(struct pages_pair *dst, const folio_context *ctx, const DLTensor *k_pages,
                                     const DLTensor *v_pages);
-/* For calls that write them: each apart from itself and from the other. V that starts where K does, with K's strides, is a
- * part of K's own slots (one latent vector as both): fine. */
+/* For calls that write them: each apart from itself and from the other. V that starts where K does, with K's strides,
+ * is a part of K's own slots (one latent vector as both): fine. */
 folio_status folio__pages_pair_is_writable(const DLTensor *k_pages, const DLTensor *v_pages);
 
 /* Contiguous K and V [n_tokens, n_kv_heads, head_dim] that fit a pair's heads and dims. */

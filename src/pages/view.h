@@ -10,8 +10,8 @@
 #include "kernel/args.h"
 #include "kernel/context.h"
 
-/* [n_pages, page_size, n_kv_heads, head_dim] of f32, f16, bf16; dim contiguous; pages apart from each other. n_pages may
- * be 0. Quantised dtypes are ENOTSUP, others a type error. src NULL is EINVAL. */
+/* [n_pages, page_size, n_kv_heads, head_dim] of f32, f16, bf16; dim contiguous; pages apart from each other. n_pages
+ * may be 0. Quantised dtypes are ENOTSUP, others a type error. src NULL is EINVAL. */
 folio_status folio__pages_view_read(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
                                     const DLTensor *src);
 
@@ -36,8 +36,8 @@ folio_status folio__require_data(const char *name, const DLTensor *src);
 /* For what gets written: no two elements share memory. Strides must nest: each at least the span of those below. */
 folio_status folio__require_disjoint(const char *name, const DLTensor *src);
 
-/* No byte belongs to both. Exact while both have the same strides from the outside in (K and V in one buffer); then what
- * is left of each counts as one block. Either may be NULL or empty: passes. */
+/* No byte belongs to both. Exact while both have the same strides from the outside in (K and V in one buffer); then
+ * what is left of each counts as one block. Either may be NULL or empty: passes. */
 folio_status folio__require_apart(const char *name, const DLTensor *src, const char *other_name, const DLTensor *other);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * strided.h: strided tensors over poisoned memory. All tensors of a test lie in one arena that starts as 0xff bytes (NaN in
- * every float type), so that one memcmp of the whole arena sees every stray write: red zones, gaps and unused slots. */
+ * strided.h: strided tensors over poisoned memory. All tensors of a test lie in one arena that starts as 0xff bytes
+ * (NaN in every float type), so that one memcmp of the whole arena sees every stray write: red zones, gaps and unused
+ * slots. */
 #ifndef TESTS_STRIDED_H
 #define TESTS_STRIDED_H
 
