@@ -67,6 +67,8 @@ struct attend_args {
     const float *sinks;        /* [n_q_heads] or NULL, natural log */
     struct score_view bias, mask;
     const struct mod_program *score_mod, *mask_mod; /* NULL = none */
+    const struct block_mask *block_mask;            /* NULL = none */
+    struct mod_failure *mod_failure;                /* where a failing mod says so; host only */
     struct partials part;
     double scale, softcap;         /* softcap 0 = off */
     i64 window_left, window_right; /* -1 = none */
