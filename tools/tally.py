@@ -20,6 +20,13 @@ class Counts:
         self.skipped += other.skipped
 
 
+def failed(why):
+    """One failure, for a reason that no output shows."""
+    counts = Counts()
+    counts.failed, counts.why = 1, [why]
+    return counts
+
+
 def line(counts):
     return f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped"
 

@@ -6,7 +6,8 @@
 
 #include "base/types.h"
 
-enum dtype { /* values are shared with device code */
+enum dtype {                     /* values are shared with device code */
+             DTYPE_INVALID = -1, /* nothing is: it makes the type signed, like the i32 fields that hold one */
              DTYPE_NONE = 0,
              DTYPE_F32 = 1,
              DTYPE_F16 = 2,

@@ -37,7 +37,7 @@ struct pool {
     _Alignas(64) pthread_mutex_t turn; /* held for one run */
     pthread_mutex_t sleep_lock;
     pthread_cond_t wake_workers, wake_caller;
-    atomic_ullong forks; /* 2 * n_forks when the threads below are of this process; + 1 while being renewed */
+    _Atomic u64 forks; /* 2 * n_forks when the threads below are of this process; + 1 while being renewed */
     i32 n_threads, n_started;
     folio_parallel_for host;
     void *host_user;
