@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan.h: lengths and machine width -> work items. Pure functions: no tensors, no threads, no kernels.
+ *
+ *   sequence b     q rows   [0 ........ tile_rows ........ q_len)       ROWS: one tile of all rows; TILE: tile_rows each
+ *                  kv heads [0 . 1 . 2 ...... n_kv_heads)               ROWS: all, or ranges; TILE: one each
+ *      unit        = rows x heads; its keys in splits, a function of the sequence's own length:
+ *                  [ s 0 | s 1 | s 2 | ... | s n-1 ]                    splits that no row may see are left out
+ *      item        = a unit, whole, and written at once; or, when one unit is too much for one worker,
+ *                  [ item 0  | item 1    | item 2  ]                    every split writes a partial; whoever comes last folds
+ *
+ * Which splits there are never depends on width; which item holds which split does, and changes no bit. */
+#ifndef FOLIO_PLAN_PLAN_H
+#define FOLIO_PLAN_PLAN_H
+
+#include "folio/base.h"
+#include "kernel/args.h"
+
+/* Everything but the lengths. */
+struct plan_shape {
+    struct tiling tiling;
+    i64 batch, n_tokens, max_q_len, max_kv_len; /* lengths never exceed the maxima */
+    i64 window_left, window_right;              /* -1 = none */
+    i32 causal, align;                          /* as in attend_args */
+    i32 num_splits;                             /* 0 = by tiling; else at least so many where there are keys */
+    i32 width;                                  /* workers */
+    i32 n_kv_heads, group, head_dim_qk, head_dim_v;
+};
+
+struct plan_bounds {
+    i64 n_items, n_units, n_cut_items, n_partial_rows;
+};
+
+/* A unit in several items. */
+struct plan_unit {
+    struct attend_item whole; /* what fold takes: every split */
+    i32 n_items;              /* arrivals that make it complete */
+};
+
+struct plan_work {
+    struct plan_bounds bounds; /* room below */
+    struct attend_item *items; /* [n_items] by sequence */
+    u8 *rank;                  /* [n_items] of the cost, 255 = costliest */
+    i32 *order;                /* [n_items] indices of items, costly first */
+    struct plan_unit *units;   /* [n_units] those in several items */
+    i64 n_items, n_units, n_cut_items, n_partial_rows;
+    i32 n_workers; /* 1 .. width; more would only wait. 0 = no items */
+};
+
+/* Room that no lengths within the maxima can exceed. EINVAL, ENOMEM. */
+folio_status folio__plan_bounds(struct plan_bounds *bounds, const struct plan_shape *shape);
+folio_status folio__plan_work_create(struct plan_work *work, const struct plan_shape *shape);
+void folio__plan_work_destroy(struct plan_work *work);
+
+/* q_begin [batch + 1] from 0, rising, kv_lens [batch]: valid. Allocates nothing, cannot fail. */
+void folio__plan_make(struct plan_work *work, const struct plan_shape *shape, const i64 *q_begin, const i64 *kv_lens);
+
+/* The parts that make uses, for tests and explain. */
+i32 folio__plan_family(const struct plan_shape *shape, i64 q_len);
+i64 folio__plan_split_tokens(const struct plan_shape *shape, i32 family, i64 kv_len);
+
+/* Keys [begin, end) that any row of rows [row_begin, row_end) may see; begin == end = none. */
+struct plan_keys {
+    i64 begin, end;
+};
+struct plan_keys folio__plan_visible_keys(const struct plan_shape *shape, i64 q_len, i64 kv_len, i64 row_begin,
+                                          i64 row_end);
+
+/* Lines of text about the items, for people; snprintf's contract. */
+size_t folio__plan_dump(const struct plan_work *work, char *text, size_t n);
+
+#endif
