@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_attend_plan.c: attending with a plan: the same bits as without, no allocation, new pointers and lengths, workspaces. */
+ * test_attend_plan.c: attending with a plan: the same bits, no allocation, new pointers, lengths, workspaces. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

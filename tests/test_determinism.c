@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_determinism.c: the same inputs give the same bits, whatever the threads, the batch mates, the plan and the repetition. */
+ * test_determinism.c: the same inputs give the same bits, whatever the threads, batch mates and repetition. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

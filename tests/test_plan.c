@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_plan.c: work items: every (sequence, row, head, key) that may be seen is in exactly one, rooms are never exceeded,
- * and where splits lie depends on nobody else. */
+ * test_plan.c: work items: every (sequence, row, head, key) that may be seen is in exactly one, rooms are never
+ * exceeded, and where splits lie depends on nobody else. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -20,7 +20,7 @@ static folio_status check_vectors(const struct tensor *t, const char *name)
     FOLIO_REQUIRE(t->shape[dim - 1] >= 1 && t->shape[dim - 1] <= INT32_MAX, FOLIO_EINVAL,
                   "%s: %lld heads; must be 1 .. %d", name, (long long)t->shape[dim - 1], INT32_MAX);
     const i64 element = folio__dtype_bytes(t->dtype);
-    FOLIO_REQUIRE(t->stride[dim] == element || t->stride[dim] == 0, FOLIO_EINVAL,
+    FOLIO_REQUIRE(t->shape[dim] == 1 || t->stride[dim] == element || folio__tensor_count(t) == 0, FOLIO_EINVAL,
                   "%s: stride of the last dim is %lld elements; must be 1", name,
                   (long long)(t->stride[dim] / element));
     return FOLIO_OK;

@@ -11,7 +11,7 @@
 enum {
     CUTS_A_WORKER = 4,     /* pieces of an even share: fine enough to balance, coarse enough not to matter */
     LOAD_ROWS = 6,         /* reading a key costs as much as computing with so many rows */
-    WORTH_A_WORKER = 8192, /* below this cost, waking a thread or cutting costs more than it gains: about 5 us */
+    WORTH_A_WORKER = 8192, /* below, waking a thread or cutting costs more than it gains: about 5 us */
 };
 
 /* Of keys x rows x heads; 1 = one multiply-add of one row with 64 elements of K or V. double: lengths may be anything. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * plan.h: lengths and machine width -> work items. Pure functions: no tensors, no threads, no kernels.
  *
- *   sequence b     q rows   [0 ........ tile_rows ........ q_len)       ROWS: one tile of all rows; TILE: tile_rows each
+ *   sequence b     q rows   [0 ........ tile_rows ........ q_len)       ROWS: one tile; TILE: tile_rows each
  *                  kv heads [0 . 1 . 2 ...... n_kv_heads)               ROWS: all, or ranges; TILE: one each
  *      unit        = rows x heads; its keys in splits, a function of the sequence's own length:
  *                  [ s 0 | s 1 | s 2 | ... | s n-1 ]                    splits that no row may see are left out
  *      item        = a unit, whole, and written at once; or, when one unit is too much for one worker,
- *                  [ item 0  | item 1    | item 2  ]                    every split writes a partial; whoever comes last folds
+ *                  [ item 0  | item 1    | item 2  ]                    splits write partials; the last to come folds
  *
  * Which splits there are never depends on width; which item holds which split does, and changes no bit. */
 #ifndef FOLIO_PLAN_PLAN_H

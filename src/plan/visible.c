@@ -19,7 +19,7 @@ static struct plan_keys keys_of_row(const struct plan_shape *shape, i64 q_len, i
     return (struct plan_keys){ begin, max_i64(end, begin) };
 }
 
-/* Neither end ever falls from row to row: what lies between the first row's begin and the last row's end holds them all. */
+/* Neither end ever falls from row to row: from the first row's begin to the last row's end holds them all. */
 struct plan_keys folio__plan_visible_keys(const struct plan_shape *shape, i64 q_len, i64 kv_len, i64 row_begin,
                                           i64 row_end)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * check.h: the checks that problem.c puts in order. Each takes (problem, context, args) and fills its part of the problem. */
+ * check.h: the checks that problem.c puts in order. Each fills its part of the problem. */
 #ifndef FOLIO_RUN_CHECK_H
 #define FOLIO_RUN_CHECK_H
 

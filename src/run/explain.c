@@ -21,7 +21,7 @@ __attribute__((format(printf, 2, 3))) static void print(struct writer *w, const 
     w->used += length > 0 ? (size_t)length : 0;
 }
 
-/* All the checks of a stage; those of the next mean something only if these pass. The first failure is the one returned. */
+/* All the checks of a stage; those of the next mean something only if these pass. Returns the first failure. */
 static folio_status explain_refusals(struct writer *w, const folio_context *ctx, const folio_attend_args *args)
 {
     struct problem p = { 0 };

@@ -58,8 +58,8 @@ void folio__plan_see(folio_plan *plan, const folio_attend_args *args);
 /* EINVAL, naming what differs, unless a has b's shapes, strides, dtypes and options. */
 folio_status folio__same_problem(const struct problem *a, const struct problem *b);
 
-/* This call's views. EINVAL when anything but pointers, out, lse, scale and softcap differs from the plan, when a pointer is
- * missing, or when out or lse share memory with what is read. */
+/* This call's views. EINVAL when anything but pointers, out, lse, scale and softcap differs from the plan, when a
+ * pointer is missing, or when out or lse share memory with what is read. */
 folio_status folio__plan_bind(const folio_plan *plan, const folio_attend_args *args, struct attend_args *bound);
 
 #endif

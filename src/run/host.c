@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * host.c: plans and attends on the CPU: one counter deals items to workers, the last arriver of a unit folds it.
  *
- *   workspace   [cursor][arrivals, one a unit][partial o][partial m][partial l][scratch of worker 0][of worker 1] ... */
+ *   workspace   [cursor][arrivals, one a unit][partial o][partial m][partial l][scratch of worker 0][worker 1] ... */
 #include <string.h>
 
 #include "base/alloc.h"

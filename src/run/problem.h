@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * problem.h: the arguments of one attend, checked and turned into what plan and kernels take.
  *
- *   folio_attend_args ─ folio__problem_read ──► shapes, dtypes, strides, options      (no data is read; pointers may be NULL)
- *                     ─ folio__problem_lengths ► kv_lens, q_indptr, kv_indptr          (host memory)
- *                     ─ folio__check_pages ────► page ids within the used part         (host memory) */
+ *   folio_attend_args ─ folio__problem_read ──► shapes, dtypes, strides, options   (reads no data: it may be NULL)
+ *                     ─ folio__problem_lengths ► kv_lens, q_indptr, kv_indptr      (host memory)
+ *                     ─ folio__check_pages ────► page ids within the used part     (host memory) */
 #ifndef FOLIO_RUN_PROBLEM_H
 #define FOLIO_RUN_PROBLEM_H
 

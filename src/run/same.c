@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * same.c: does a problem have the shapes, strides, dtypes and options of another? out and lse, scale and softcap may differ. */
+ * same.c: does a problem have the shapes, strides, dtypes and options of another? (But for out, lse, scale.). */
 #include <string.h>
 
 #include "base/status.h"

@@ -2,7 +2,7 @@
  * kernels_ref.c: the oracle's table. Double precision and obvious loops; never chosen by itself. */
 #include "kernel/ref/ref.h"
 
-/* Never in splits, so there are no partials and nothing to fold; in small tiles, so that threads have something to share. */
+/* Never in splits, so there are no partials and nothing to fold; in small tiles, so that threads have work to share. */
 static struct tiling ref_tiling(const struct attend_args *args)
 {
     (void)args;
