@@ -52,7 +52,8 @@ struct command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit_code */
 };
 
-extern const struct command command_replay, command_bench, command_check, command_doctor, command_cuda, command_version, command_help;
+extern const struct command command_replay, command_bench, command_check, command_doctor, command_cuda;
+extern const struct command command_version, command_help;
 
 /* All of them, in the order of the help page; ends with NULL. */
 extern const struct command *const commands[];

@@ -3,9 +3,6 @@
 #include "command.h"
 
 const struct command *const commands[] = {
-    &command_doctor,
-    &command_cuda,
-    &command_version,
-    &command_help,
-    NULL,
+    &command_replay, &command_doctor,  &command_check, &command_bench,
+    &command_cuda,   &command_version, &command_help,  NULL,
 };

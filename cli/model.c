@@ -3,6 +3,7 @@
 #include "model.h"
 
 #define XXH_INLINE_ALL
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
@@ -12,6 +13,28 @@ const char *const element_names[] = { "f32", "f16", "bf16", NULL };
 i64 element_bytes(enum element element)
 {
     return element == ELEMENT_F32 ? 4 : 2;
+}
+
+static double half_to_double(u16 x)
+{
+    const i32 exponent = x >> 10 & 31, fraction = x & 1023;
+    double value = exponent == 31 ? (fraction ? NAN : INFINITY)
+                   : exponent     ? ldexp(1024 + fraction, exponent - 25)
+                                  : ldexp(fraction, -24);
+    return x & 0x8000 ? -value : value;
+}
+
+double element_read(enum element element, const void *from, i64 index)
+{
+    if (element == ELEMENT_F32)
+        return (double)((const float *)from)[index];
+    const u16 x = ((const u16 *)from)[index];
+    if (element == ELEMENT_F16)
+        return half_to_double(x);
+    const u32 bits = (u32)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return (double)value;
 }
 
 static const struct shape known_shapes[] = {

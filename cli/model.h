@@ -18,6 +18,7 @@ enum { MODEL_MAX_HEAD_DIM = 1024 };
 enum element { ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16 };
 extern const char *const element_names[]; /* "f32", "f16", "bf16", NULL */
 i64 element_bytes(enum element element);
+double element_read(enum element element, const void *from, i64 index); /* from[index] */
 
 struct shape {
     const char *name;
