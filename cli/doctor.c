@@ -40,7 +40,7 @@ static void say(bool json, const char *name, const char *format, ...)
     if (json)
         json_line(json_pack("{s:s, s:s}", "name", name, "text", text));
     else
-        printf("%-13s %s\n", name, text);
+        printf("%-16s %s\n", name, text);
 }
 
 static double mega(i64 bytes)

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bench_attend.c: decode and prefill: one layer of attention, a repetition. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "tensor.h"
+
+struct attend_bench {
+    folio_context *ctx;
+    folio_plan *plan;
+    struct pagepool pool;
+    i32 n_layers;
+    struct tensor q, out, table, kv_lens, q_indptr;
+    folio_attend_args args;
+    void *q_data, *out_data;
+    i32 *table_data, *indptr_data; /* [batch][width], [batch + 1] */
+    i64 *lens_data;                /* [batch] */
+};
+
+/* How many layers make a row cold, or the one of a hot row. */
+static i32 count_layers(const struct bench *bench, const struct bench_case *c, i64 layer_bytes)
+{
+    if (!c->cold)
+        return 1;
+    const i64 wanted = max_i64(bench->n_layers, ceil_div(bench->cold_bytes, layer_bytes));
+    const i64 needed = ceil_div(bench->cold_bytes, layer_bytes), most = bench->memory / layer_bytes;
+    return (i32)max_i64(min_i64(wanted, most), min_i64(needed, most));
+}
+
+static void shuffle(i32 *ids, i64 n)
+{
+    u64 state = 1;
+    for (i64 i = n - 1; i > 0; i--) {
+        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        const i64 j = (i64)((state >> 33) % (u64)(i + 1));
+        const i32 other = ids[j];
+        ids[j] = ids[i];
+        ids[i] = other;
+    }
+}
+
+/* Every row of every layer gets values of its own. */
+static void fill_pool(const struct pagepool *pool)
+{
+    const struct pagepool_config *cfg = &pool->cfg;
+    const size_t rows = pool->bytes / (size_t)(cfg->head_dim * element_bytes(cfg->element));
+    for (size_t i = 0; i < rows; i++)
+        row_fill(i, 0, ROW_K, 1, cfg->head_dim, cfg->element,
+                 (char *)pool->memory + i * (size_t)(cfg->head_dim * element_bytes(cfg->element)));
+}
+
+static bool alloc_arrays(struct attend_bench *a, const struct bench_case *c, i64 n_pages)
+{
+    const i64 n = c->batch * c->q_len * c->shape.n_q_heads * c->shape.head_dim * element_bytes(c->element);
+    a->q_data = malloc((size_t)n);
+    a->out_data = malloc((size_t)n);
+    a->table_data = malloc((size_t)n_pages * sizeof(*a->table_data));
+    a->lens_data = malloc((size_t)c->batch * sizeof(*a->lens_data));
+    a->indptr_data = malloc((size_t)(c->batch + 1) * sizeof(*a->indptr_data));
+    return a->q_data && a->out_data && a->table_data && a->lens_data && a->indptr_data;
+}
+
+static void fill_arrays(struct attend_bench *a, const struct bench_case *c, i64 n_pages)
+{
+    for (i64 i = 0; i < n_pages; i++)
+        a->table_data[i] = (i32)i;
+    shuffle(a->table_data, n_pages);
+    for (i64 i = 0; i < c->batch; i++)
+        a->lens_data[i] = c->kv_len;
+    for (i64 i = 0; i <= c->batch; i++)
+        a->indptr_data[i] = (i32)(i * c->q_len);
+    const i64 row_bytes = c->shape.head_dim * element_bytes(c->element);
+    for (i64 i = 0; i < c->batch * c->q_len * c->shape.n_q_heads; i++)
+        row_fill((u64)i, 1, ROW_Q, 1, c->shape.head_dim, c->element, (char *)a->q_data + i * row_bytes);
+}
+
+static void make_args(struct attend_bench *a, const struct bench_case *c)
+{
+    const DLDataType type = type_of_element(c->element);
+    const i64 shape[3] = { c->batch * c->q_len, c->shape.n_q_heads, c->shape.head_dim };
+    tensor_init(&a->q, a->q_data, type, 3, shape);
+    tensor_init(&a->out, a->out_data, type, 3, shape);
+    tensor_init(&a->table, a->table_data, type_of_ints(32), 2,
+                (const i64[]){ c->batch, ceil_div(c->kv_len, c->page_size) });
+    tensor_init(&a->kv_lens, a->lens_data, type_of_ints(64), 1, &c->batch);
+    tensor_init(&a->q_indptr, a->indptr_data, type_of_ints(32), 1, (const i64[]){ c->batch + 1 });
+    a->args = (folio_attend_args){
+        .struct_size = sizeof(a->args),
+        .q = &a->q.dl,
+        .k_pages = &a->pool.layers[0].k.dl,
+        .v_pages = &a->pool.layers[0].v.dl,
+        .page_table = &a->table.dl,
+        .kv_lens = &a->kv_lens.dl,
+        .q_indptr = c->q_len > 1 ? &a->q_indptr.dl : NULL,
+        .out = &a->out.dl,
+        .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
+    };
+}
+
+static void free_attend(struct attend_bench *a)
+{
+    folio_plan_destroy(&a->plan);
+    pagepool_free(&a->pool);
+    free(a->q_data);
+    free(a->out_data);
+    free(a->table_data);
+    free(a->lens_data);
+    free(a->indptr_data);
+}
+
+static bool once(void *arg, i64 repetition)
+{
+    struct attend_bench *a = arg;
+    const struct layer_pages *layer = &a->pool.layers[repetition % a->n_layers];
+    a->args.k_pages = &layer->k.dl;
+    a->args.v_pages = &layer->v.dl;
+    return !folio_attend(a->ctx, a->plan, &a->args, NULL);
+}
+
+static bool open_attend(struct attend_bench *a, const struct bench *bench, const struct bench_case *c)
+{
+    struct pagepool_config pages = { .layout = c->layout,
+                                     .element = c->element,
+                                     .n_pages = c->batch * ceil_div(c->kv_len, c->page_size),
+                                     .page_size = c->page_size,
+                                     .n_kv_heads = c->shape.n_kv_heads,
+                                     .head_dim = c->shape.head_dim };
+    *a = (struct attend_bench){ .ctx = bench->ctx };
+    a->n_layers = pages.n_layers = count_layers(bench, c, page_bytes(&pages) * pages.n_pages);
+    if (a->n_layers < 1 || !pagepool_init(&a->pool, &pages) || !alloc_arrays(a, c, pages.n_pages))
+        return false;
+    fill_pool(&a->pool);
+    fill_arrays(a, c, pages.n_pages);
+    make_args(a, c);
+    return true;
+}
+
+/* Useful work: K and V of every sequence once; 4 operations a pair and dimension. */
+static void set_work(struct bench_row *row)
+{
+    const struct bench_case *c = &row->c;
+    const double m = (double)c->q_len, n = (double)c->kv_len;
+    const double pairs = (double)c->batch * (m * (n - m) + m * (m + 1) / 2);
+    row->flops = pairs * 4 * c->shape.head_dim * c->shape.n_q_heads;
+    row->bytes =
+        (double)c->batch * n * 2 * (double)(c->shape.n_kv_heads * c->shape.head_dim * element_bytes(c->element));
+}
+
+bool bench_attend(const struct bench *bench, struct bench_row *row, char *error, size_t n)
+{
+    struct attend_bench a;
+    bool ok = open_attend(&a, bench, &row->c);
+    if (!ok) {
+        snprintf(error, n, "K and V do not fit in --memory");
+    } else {
+        row->n_layers = a.n_layers;
+        set_work(row);
+        ok = !folio_plan_create(&a.plan, bench->ctx, &a.args) && !folio_plan_update(a.plan, &a.args, NULL) &&
+             bench_time(bench, row, once, &a, 1);
+        if (!ok)
+            snprintf(error, n, "%s", folio_last_error());
+    }
+    free_attend(&a);
+    return ok;
+}
