@@ -7,7 +7,7 @@ JOBS    ?= $(shell nproc)
 
 all: setup-build
 	@test -f build/CMakeCache.txt || cmake --preset release -G Ninja
-	@cmake --build build -j $(JOBS)
+	@cmake --build build -j $(JOBS) --target folio_shared folio_static folio_cli
 
 setup-%:
 	@tools/bootstrap $*

@@ -214,7 +214,7 @@ static void show_place(const char *text, i32 offset, char *explanation, size_t n
     const size_t used = strlen(explanation);
     snprintf(explanation + used, n - used, "\n%.*s\n%*s^\n", (int)(end - begin), text + begin, (int)(offset - begin),
              "");
-    for (size_t i = used + 1; explanation[i] && explanation[i] != '\n'; i++) /* a tab would move the caret */
+    for (size_t i = used + 1; i < n && explanation[i] && explanation[i] != '\n'; i++) /* a tab would move the caret */
         if (explanation[i] == '\t' || explanation[i] == '\r')
             explanation[i] = ' ';
 }
