@@ -6,7 +6,7 @@ SECONDS ?= 60
 JOBS    ?= $(shell nproc)
 
 all: setup-build
-	@test -f build/CMakeCache.txt || cmake --preset release -G Ninja
+	@test -f build/build.ninja || cmake --preset release
 	@cmake --build build -j $(JOBS) --target folio_shared folio_static folio_cli
 
 setup-%:
