@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * array_dlpack.c: DLPack's two doors: the C exchange API of a type (1.3), and __dlpack__ with its capsule. */
+#include "array.h"
+
+#include <string.h>
+
+/* The exchange API of DLPack 1.3: one table of functions a type, in a capsule named "dlpack_exchange_api". */
+struct ext_exchange_api {
+    DLPackVersion version;
+    const struct ext_exchange_api *previous; /* an older table of the same exporter, or NULL */
+    int (*allocate)(DLTensor *prototype, DLManagedTensorVersioned **out, void *user,
+                    void (*set_error)(void *user, const char *kind, const char *message));
+    int (*managed_from_object)(void *object, DLManagedTensorVersioned **out);
+    int (*object_from_managed)(DLManagedTensorVersioned *tensor, void **out);
+    int (*tensor_from_object)(void *object, DLTensor *out); /* borrows from object; may be NULL */
+    int (*current_stream)(int device_type, int32_t device, void **out);
+};
+
+const struct ext_exchange_api *ext_find_exchange(const struct ext_state *state, PyTypeObject *type)
+{
+    PyObject *capsule = PyObject_GetAttr((PyObject *)type, state->names[EXT_NAME_exchange_api]);
+    const struct ext_exchange_api *api = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
+    Py_XDECREF(capsule);
+    PyErr_Clear();
+    while (api && api->version.major > DLPACK_MAJOR_VERSION)
+        api = api->previous;
+    const bool usable = api && api->version.major == DLPACK_MAJOR_VERSION && api->tensor_from_object;
+    return usable ? api : NULL;
+}
+
+static int refuse_dtype(const char *name, DLDataType type)
+{
+    static const char *const kinds[] = { "int", "uint", "float", "opaque", "bfloat", "complex", "bool" };
+    if (type.code < COUNT_OF(kinds))
+        return ext_dtype_refuse(name, PyUnicode_FromFormat("%s%d", kinds[type.code], (int)type.bits));
+    return ext_dtype_refuse(name, PyUnicode_FromFormat("DLPack code %d, %d bits", (int)type.code, (int)type.bits));
+}
+
+/* Copy what `from` says; no strides means compact. */
+static int fill(struct ext_array *array, const char *name, const DLTensor *from)
+{
+    if (ext_check_ndim(name, from->ndim) < 0)
+        return -1;
+    if (ext_dtype_of(from->dtype) < 0)
+        return refuse_dtype(name, from->dtype);
+    array->tensor = *from;
+    int64_t compact = 1;
+    for (int i = from->ndim - 1; i >= 0; i--) {
+        array->shape[i] = from->shape[i];
+        array->strides[i] = from->strides ? from->strides[i] : compact;
+        compact = (int64_t)((uint64_t)compact * (uint64_t)from->shape[i]); /* empty or it fits: it is in memory */
+    }
+    return 0;
+}
+
+/* Whatever an exporter says against exporting, the argument's kind is what is wrong: TypeError, its own text inside. */
+static int refuse_export(const char *name)
+{
+    if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_MemoryError) || !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyObject *type, *cause, *traceback;
+    PyErr_Fetch(&type, &cause, &traceback);
+    PyErr_NormalizeException(&type, &cause, &traceback);
+    PyErr_Format(PyExc_TypeError, "%s: it can't be exported: %S", name, cause);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    PyObject *new_type, *error, *new_traceback;
+    PyErr_Fetch(&new_type, &error, &new_traceback);
+    PyErr_NormalizeException(&new_type, &error, &new_traceback);
+    PyException_SetCause(error, cause);
+    PyErr_Restore(new_type, error, new_traceback);
+    return -1;
+}
+
+int ext_read_exchange(struct ext_array *array, const char *name, PyObject *object, const struct ext_type *type)
+{
+    DLTensor tensor = { 0 };
+    if (type->exchange->tensor_from_object(object, &tensor) != 0)
+        return refuse_export(name);
+    return fill(array, name, &tensor);
+}
+
+/* object.__dlpack__(max_version=(1, 1)), or without for exporters that know no version. */
+static PyObject *export(const struct ext_state *state, PyObject *object)
+{
+    PyObject *method = PyObject_GetAttr(object, state->names[EXT_NAME_dlpack]);
+    PyObject *no_args = PyTuple_New(0), *keywords = PyDict_New();
+    PyObject *version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
+    PyObject *capsule = NULL;
+    if (method && no_args && keywords && version &&
+        PyDict_SetItem(keywords, state->names[EXT_NAME_max_version], version) == 0) {
+        capsule = PyObject_Call(method, no_args, keywords);
+        if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            capsule = PyObject_Call(method, no_args, NULL);
+        }
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(no_args);
+    Py_XDECREF(keywords);
+    Py_XDECREF(version);
+    return capsule;
+}
+
+/* Take the managed tensor out of the capsule: it is ours from here, and the capsule's destructor leaves it alone. */
+static int take(struct ext_array *array, const char *name, PyObject *capsule)
+{
+    if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
+        array->held.versioned = PyCapsule_GetPointer(capsule, "dltensor_versioned");
+        if (PyCapsule_SetName(capsule, "used_dltensor_versioned") < 0)
+            return -1;
+        array->holds = HOLDS_VERSIONED;
+        if (array->held.versioned->version.major != DLPACK_MAJOR_VERSION) {
+            PyErr_Format(PyExc_TypeError, "%s: exported as DLPack %u; folio reads version %d", name,
+                         (unsigned)array->held.versioned->version.major, DLPACK_MAJOR_VERSION);
+            return -1;
+        }
+        array->is_writable = !(array->held.versioned->flags & DLPACK_FLAG_BITMASK_READ_ONLY);
+        return fill(array, name, &array->held.versioned->dl_tensor);
+    }
+    if (!PyCapsule_IsValid(capsule, "dltensor")) {
+        PyErr_Format(PyExc_TypeError, "%s: __dlpack__ gave %R; must be a DLPack capsule", name, capsule);
+        return -1;
+    }
+    array->held.managed = PyCapsule_GetPointer(capsule, "dltensor");
+    if (PyCapsule_SetName(capsule, "used_dltensor") < 0)
+        return -1;
+    array->holds = HOLDS_MANAGED;
+    return fill(array, name, &array->held.managed->dl_tensor);
+}
+
+int ext_read_dlpack(struct ext_state *state, struct ext_array *array, const char *name, PyObject *object)
+{
+    PyObject *capsule = export(state, object);
+    if (!capsule)
+        return refuse_export(name);
+    const int result = take(array, name, capsule);
+    Py_DECREF(capsule);
+    return result;
+}
