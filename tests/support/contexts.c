@@ -5,14 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernel/context.h"
-#include "kernel/ref/ref.h"
-
-/* Until the oracle's table is there: what it will hold. */
-static const struct kernels append_and_gather = {
-    .name = "ref", .isa = FOLIO_ISA_C, .append = folio__ref_append, .gather = folio__ref_gather
-};
-
 static void add(struct contexts *contexts, folio_backend backend, folio_isa isa, i32 n_threads)
 {
     const folio_context_config cfg = {
@@ -24,8 +16,6 @@ static void add(struct contexts *contexts, folio_backend backend, folio_isa isa,
                 folio_last_error());
         abort();
     }
-    if (!ctx->kernels)
-        ctx->kernels = &append_and_gather;
     contexts->at[contexts->n] = ctx;
     contexts->name[contexts->n++] = backend == FOLIO_BACKEND_REF ? "ref" : folio_isa_name(isa);
 }
