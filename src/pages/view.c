@@ -83,7 +83,7 @@ folio_status folio__index_view_read(struct index_view *dst, const char *name, co
     return FOLIO_OK;
 }
 
-static bool is_host_memory(DLDevice device)
+bool folio__is_host_memory(DLDevice device)
 {
     return device.device_type == kDLCPU || device.device_type == kDLCUDAHost || device.device_type == kDLCUDAManaged ||
            device.device_type == kDLROCMHost;
@@ -104,7 +104,7 @@ folio_status folio__require_device(const folio_context *ctx, const char *name, c
                       (int)src->device.device_type, (int)src->device.device_id, (int)ctx->cuda->ordinal, (int)kDLCUDA);
         return FOLIO_OK;
     }
-    FOLIO_REQUIRE(is_host_memory(src->device), FOLIO_EINVAL,
+    FOLIO_REQUIRE(folio__is_host_memory(src->device), FOLIO_EINVAL,
                   "%s: on device type %d, id %d; this context works on the CPU (device type %d)", name,
                   (int)src->device.device_type, (int)src->device.device_id, (int)kDLCPU);
     return FOLIO_OK;

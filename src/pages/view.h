@@ -30,6 +30,9 @@ folio_status folio__index_view_read(struct index_view *dst, const char *name, co
 /* The tensor lives where the context works: host memory for CPU and REF, the context's GPU for CUDA. NULL passes. */
 folio_status folio__require_device(const folio_context *ctx, const char *name, const DLTensor *src);
 
+/* Memory that the host's own instructions reach. */
+bool folio__is_host_memory(DLDevice device);
+
 /* data is there if there are elements. */
 folio_status folio__require_data(const char *name, const DLTensor *src);
 

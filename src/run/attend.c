@@ -57,6 +57,18 @@ static folio_status plan_for_one_call(folio_plan **plan, folio_context *ctx, con
     return status;
 }
 
+/* Without a plan on CUDA: nothing may be freed before the stream is through, so it has its own way. */
+static folio_status attend_on_device(folio_context *ctx, const folio_attend_args *args, void *stream)
+{
+    struct attend_args bound;
+    folio_plan shape = { .ctx = ctx };
+    FOLIO_TRY(folio__problem_read(&shape.problem, ctx, args));
+    shape.max_kv_len = shape.problem.max_kv_len;
+    folio__plan_see(&shape, args);
+    FOLIO_TRY(folio__plan_bind(&shape, args, &bound));
+    return folio__cuda_attend_unplanned(ctx, &shape.problem, &bound, stream);
+}
+
 folio_status folio_attend(folio_context *ctx, const folio_plan *plan, const folio_attend_args *args, void *stream)
 {
     FOLIO_TRY(folio__context_require(ctx));
@@ -67,6 +79,8 @@ folio_status folio_attend(folio_context *ctx, const folio_plan *plan, const foli
         FOLIO_REQUIRE(plan->ctx == ctx, FOLIO_EHANDLE, "plan %p: made from another context", (const void *)plan);
         return attend_planned(plan, &a, stream);
     }
+    if (ctx->backend == FOLIO_BACKEND_CUDA)
+        return attend_on_device(ctx, &a, stream);
     folio_plan *own = NULL;
     folio_status status = plan_for_one_call(&own, ctx, &a);
     if (status == FOLIO_OK)

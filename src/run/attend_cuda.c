@@ -8,16 +8,15 @@
 static folio_status read_tables(struct attend_args *a, const struct cuda_plan *plan, const struct cuda_problem *p,
                                 cu_stream stream)
 {
-    const void *k_ids, *v_ids, *indptr;
+    const void *k_ids, *v_ids;
     const bool has_v = p->v_ids.data != NULL;
     FOLIO_TRY(folio__cuda_plan_indices(&k_ids, plan, CUDA_K_IDS, &p->k_ids, stream));
     FOLIO_TRY(folio__cuda_plan_indices(&v_ids, plan, CUDA_V_IDS, &p->v_ids, stream));
-    FOLIO_TRY(folio__cuda_plan_indices(&indptr, plan, CUDA_KV_INDPTR, &p->kv_indptr, stream));
     a->k_table = (struct table_view){ .ids = k_ids,
-                                      .indptr = indptr,
+                                      .indptr = p->kv_indptr.n ? plan->work.rows : NULL,
                                       .row_stride = p->k_row_stride,
                                       .ids_are_i64 = p->k_ids.are_i64,
-                                      .indptr_is_i64 = p->kv_indptr.are_i64 };
+                                      .indptr_is_i64 = 1 };
     a->v_table = a->k_table;
     if (has_v) {
         a->v_table.ids = v_ids;
@@ -29,16 +28,11 @@ static folio_status read_tables(struct attend_args *a, const struct cuda_plan *p
 
 /* The plan's work, on the caller's workspace when there is one: its counters start at 0 then. */
 static folio_status choose_workspace(struct cuda_work *work, const struct cuda_plan *plan, void *workspace,
-                                     size_t workspace_bytes, cu_stream stream)
+                                     cu_stream stream)
 {
     *work = plan->work;
     if (!workspace)
         return FOLIO_OK;
-    size_t bytes, align;
-    folio__cuda_plan_workspace(plan, &bytes, &align);
-    FOLIO_REQUIRE(workspace_bytes >= bytes && (uintptr_t)workspace % align == 0, FOLIO_EINVAL,
-                  "workspace %p, %zu bytes: must be device memory, %zu bytes, aligned to %zu", workspace,
-                  workspace_bytes, bytes, align);
     work->counters = workspace;
     work->slots = (float *)(void *)((u8 *)workspace + plan->slots_at);
     CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)workspace, 0, (size_t)plan->n_counters, stream));
@@ -46,7 +40,7 @@ static folio_status choose_workspace(struct cuda_work *work, const struct cuda_p
 }
 
 static folio_status launch(const struct cuda_plan *plan, const struct cuda_problem *p, void *workspace,
-                           size_t workspace_bytes, cu_stream stream)
+                           cu_stream stream)
 {
     if (p->batch == 0 || p->n_tokens == 0)
         return FOLIO_OK;
@@ -54,7 +48,7 @@ static folio_status launch(const struct cuda_plan *plan, const struct cuda_probl
     struct cuda_work work;
     struct cuda_span span = plan->span;
     FOLIO_TRY(read_tables(&args, plan, p, stream));
-    FOLIO_TRY(choose_workspace(&work, plan, workspace, workspace_bytes, stream));
+    FOLIO_TRY(choose_workspace(&work, plan, workspace, stream));
     const struct cuda_launch launch = { .function = plan->attend_function,
                                         .grid = work.n_groups * plan->n_kv_heads,
                                         .block = plan->block,
@@ -82,7 +76,7 @@ static folio_status attend_once(folio_context *ctx, const struct cuda_problem *p
     folio__cuda_plan_place(&plan, memory);
     folio_status status = folio__cuda_plan_launch(&plan, p, stream);
     if (status == FOLIO_OK)
-        status = launch(&plan, p, NULL, 0, stream);
+        status = launch(&plan, p, NULL, stream);
     if (device->has_pools)
         device->api->mem_free_async(memory, stream);
     else
@@ -91,7 +85,7 @@ static folio_status attend_once(folio_context *ctx, const struct cuda_problem *p
 }
 
 folio_status folio__cuda_attend(folio_context *ctx, const struct cuda_plan *plan, const struct cuda_problem *problem,
-                                void *workspace, size_t workspace_bytes, void *stream)
+                                void *workspace, void *stream)
 {
     struct cuda_device *device = ctx->cuda;
     const i32 error_index = plan ? plan->error_index : 0;
@@ -100,7 +94,7 @@ folio_status folio__cuda_attend(folio_context *ctx, const struct cuda_plan *plan
     FOLIO_TRY(folio__cuda_enter(&scope, device));
     folio_status status = folio__cuda_check_stream(device, stream);
     if (status == FOLIO_OK)
-        status = plan ? launch(plan, problem, workspace, workspace_bytes, stream) : attend_once(ctx, problem, stream);
+        status = plan ? launch(plan, problem, workspace, stream) : attend_once(ctx, problem, stream);
     if (status == FOLIO_OK)
         status = folio__cuda_check_now(device, error_index, stream);
     folio__cuda_leave(&scope);

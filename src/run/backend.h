@@ -19,7 +19,13 @@ struct backend {
     folio_status (*merge)(folio_context *ctx, const struct merge_args *args, i64 n_tokens, void *stream);
 };
 
-extern const struct backend folio__backend_host;
+extern const struct backend folio__backend_host, folio__backend_cuda;
+
+const char *folio__cuda_kernel_name(const folio_plan *plan);
+
+/* CUDA, without a plan: plan, update and attend in one, in the stream's order. */
+folio_status folio__cuda_attend_unplanned(folio_context *ctx, const struct problem *p, const struct attend_args *args,
+                                          void *stream);
 
 const struct backend *folio__backend_of(const folio_context *ctx);
 

@@ -38,6 +38,17 @@ folio_status folio__read_v_pages(struct problem *p, const folio_context *ctx, co
     return folio__require_device(ctx, "v_pages", args->v_pages);
 }
 
+/* Lengths and tables: where the context works, or, for CUDA, on the host. */
+static folio_status require_index_device(struct problem *p, enum problem_part part, const folio_context *ctx,
+                                         const char *name, const DLTensor *src)
+{
+    if (ctx->backend == FOLIO_BACKEND_CUDA && folio__is_host_memory(src->device)) {
+        p->on_host |= part;
+        return FOLIO_OK;
+    }
+    return folio__require_device(ctx, name, src);
+}
+
 /* Padded: [rows, columns], rows any stride. */
 static folio_status read_table(struct table_view *dst, i64 *rows, i64 *columns, const char *name, const DLTensor *src)
 {
@@ -62,8 +73,8 @@ static folio_status read_csr(struct problem *p, const folio_context *ctx, const 
                   args->kv_indptr ? "kv_indices" : "kv_indptr", args->kv_indptr ? "kv_indptr" : "kv_indices");
     FOLIO_TRY(folio__index_view_read(&p->kv_indptr, "kv_indptr", args->kv_indptr));
     FOLIO_TRY(folio__index_view_read(&p->kv_indices, "kv_indices", args->kv_indices));
-    FOLIO_TRY(folio__require_device(ctx, "kv_indptr", args->kv_indptr));
-    FOLIO_TRY(folio__require_device(ctx, "kv_indices", args->kv_indices));
+    FOLIO_TRY(require_index_device(p, PROBLEM_KV_INDPTR, ctx, "kv_indptr", args->kv_indptr));
+    FOLIO_TRY(require_index_device(p, PROBLEM_K_TABLE, ctx, "kv_indices", args->kv_indices));
     p->kernel.k_table = (struct table_view){ .ids = p->kv_indices.data,
                                              .indptr = p->kv_indptr.data,
                                              .ids_are_i64 = p->kv_indices.are_i64,
@@ -81,7 +92,7 @@ folio_status folio__read_k_table(struct problem *p, const folio_context *ctx, co
     FOLIO_REQUIRE(args->page_table, FOLIO_EINVAL,
                   "page_table: NULL; must be a tensor [batch, max_pages], or give kv_indptr and kv_indices");
     FOLIO_TRY(read_table(&p->kernel.k_table, &p->table_rows, &p->k_columns, "page_table", args->page_table));
-    return folio__require_device(ctx, "page_table", args->page_table);
+    return require_index_device(p, PROBLEM_K_TABLE, ctx, "page_table", args->page_table);
 }
 
 folio_status folio__read_v_table(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
@@ -90,13 +101,13 @@ folio_status folio__read_v_table(struct problem *p, const folio_context *ctx, co
     if (!p->has_v_table)
         return FOLIO_OK;
     FOLIO_TRY(read_table(&p->kernel.v_table, &p->v_table_rows, &p->v_columns, "v_page_table", args->v_page_table));
-    return folio__require_device(ctx, "v_page_table", args->v_page_table);
+    return require_index_device(p, PROBLEM_V_TABLE, ctx, "v_page_table", args->v_page_table);
 }
 
 folio_status folio__read_kv_lens(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
 {
     FOLIO_TRY(folio__index_view_read(&p->kv_lens, "kv_lens", args->kv_lens));
-    return folio__require_device(ctx, "kv_lens", args->kv_lens);
+    return require_index_device(p, PROBLEM_KV_LENS, ctx, "kv_lens", args->kv_lens);
 }
 
 folio_status folio__read_q_indptr(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
@@ -106,7 +117,7 @@ folio_status folio__read_q_indptr(struct problem *p, const folio_context *ctx, c
         return FOLIO_OK;
     FOLIO_TRY(folio__index_view_read(&p->q_indptr, "q_indptr", args->q_indptr));
     FOLIO_REQUIRE(p->q_indptr.n >= 1, FOLIO_EINVAL, "q_indptr: empty; must be [batch + 1]");
-    return folio__require_device(ctx, "q_indptr", args->q_indptr);
+    return require_index_device(p, PROBLEM_Q_INDPTR, ctx, "q_indptr", args->q_indptr);
 }
 
 /* [n] f32, contiguous. Its length is checked against q's heads later. */

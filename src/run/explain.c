@@ -40,11 +40,15 @@ static folio_status explain_refusals(struct writer *w, const folio_context *ctx,
     return first;
 }
 
-static void explain_kernels(struct writer *w, const folio_context *ctx, const struct problem *p)
+static void explain_kernels(struct writer *w, const folio_context *ctx, const folio_plan *plan)
 {
+    const struct problem *p = &plan->problem;
     static const char *const aligns[] = { "none", "top-left", "bottom-right" };
     const struct attend_args *kernel = &p->kernel;
-    print(w, "kernels: %s, %d threads\n", ctx->kernels->name, (int)folio__pool_n_threads(ctx->pool));
+    if (ctx->backend == FOLIO_BACKEND_CUDA)
+        print(w, "kernel: %s\n", folio__cuda_kernel_name(plan));
+    else
+        print(w, "kernels: %s, %d threads\n", ctx->kernels->name, (int)folio__pool_n_threads(ctx->pool));
     print(w, "q: %lld tokens, %d heads, head_dim %d, %s; batch %lld\n", (long long)p->n_tokens, (int)kernel->n_q_heads,
           (int)kernel->q.dim, folio__dtype_name((enum dtype)kernel->q.dtype), (long long)p->batch);
     print(w, "pages: %lld of %lld tokens, %d kv heads, head_dim %d and %d, %s; group %d\n",
@@ -85,8 +89,13 @@ static folio_status explain(struct writer *w, folio_context *ctx, const folio_at
         print(w, "%s: %s\n", folio_status_name(status), folio_last_error());
         return status;
     }
-    explain_kernels(w, ctx, &p);
-    if (ctx->backend != FOLIO_BACKEND_CUDA && p.kv_lens.data) {
+    explain_kernels(w, ctx, plan);
+    if (ctx->backend == FOLIO_BACKEND_CUDA) {
+        print(w, "workspace: %zu bytes of device memory\n", plan->workspace_bytes);
+        folio_plan_destroy(&plan);
+        return FOLIO_OK;
+    }
+    if (p.kv_lens.data) {
         status = folio__backend_of(ctx)->update(plan, &p, NULL);
         plan->is_updated = status == FOLIO_OK;
         if (status != FOLIO_OK)

@@ -8,8 +8,7 @@
 
 const struct backend *folio__backend_of(const folio_context *ctx)
 {
-    (void)ctx; /* CUDA parts here */
-    return &folio__backend_host;
+    return ctx->backend == FOLIO_BACKEND_CUDA ? &folio__backend_cuda : &folio__backend_host;
 }
 
 folio_status folio__plan_require(const folio_plan *plan)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * plan_cuda.c: the memory and the geometry of a plan on a device; the launch of the plan kernel.
  *
- *   one block of device memory: | seqs | cost | starts | copies of host indices | counters | slots |
- *                                                                               '---- workspace ---' */
+ *   one block of device memory: | seqs | cost | rows | starts | copies of host indices | counters | slots |
+ *                                                                                      '---- workspace ---' */
 #include "run/plan_cuda.h"
 
 #include <string.h>
@@ -81,6 +81,7 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
     i64 at = 0;
     plan->seqs_at = take(&at, p->batch * (i64)sizeof(struct cuda_seq));
     plan->cost_at = take(&at, (p->batch + 1) * 8);
+    plan->rows_at = take(&at, p->kv_indptr.data || p->kv_indptr.n ? (p->batch + 1) * 8 : 0);
     plan->starts_at = take(&at, (w->n_groups + 1) * (i64)sizeof(struct cuda_start));
     const struct cuda_indices *const indices[CUDA_N_INDICES] = { &p->kv_lens, &p->q_indptr, &p->kv_indptr, &p->k_ids,
                                                                  &p->v_ids };
@@ -103,6 +104,7 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
     plan->memory = memory;
     plan->work.seqs = (struct cuda_seq *)(void *)(base + plan->seqs_at);
     plan->work.cost = (i64 *)(void *)(base + plan->cost_at);
+    plan->work.rows = (i64 *)(void *)(base + plan->rows_at);
     plan->work.starts = (struct cuda_start *)(void *)(base + plan->starts_at);
     plan->work.counters = (u32 *)(void *)(base + plan->workspace_at);
     plan->work.slots = (float *)(void *)(base + plan->workspace_at + plan->slots_at);
@@ -123,13 +125,9 @@ static folio_status choose_config(i32 *config, const struct cuda_problem *p)
     return FOLIO_OK;
 }
 
-folio_status folio__cuda_choose(const char **name, const folio_context *ctx, const struct cuda_problem *problem)
+const char *folio__cuda_plan_kernel(const struct cuda_plan *plan)
 {
-    i32 config = -1;
-    (void)ctx;
-    FOLIO_TRY(choose_config(&config, problem));
-    *name = folio__cuda_configs[config].name;
-    return FOLIO_OK;
+    return folio__cuda_configs[plan->config].name;
 }
 
 folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *p)

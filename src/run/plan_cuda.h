@@ -22,7 +22,7 @@ struct cuda_plan {
     i64 max_kv_len;
 
     cu_ptr memory;
-    i64 seqs_at, cost_at, starts_at; /* bytes from memory */
+    i64 seqs_at, cost_at, rows_at, starts_at; /* bytes from memory */
     i64 copy_at[CUDA_N_INDICES], copy_bytes[CUDA_N_INDICES];
     i64 workspace_at, slots_at; /* slots_at: from workspace_at */
     i64 n_counters, total_bytes;

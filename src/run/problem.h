@@ -10,6 +10,15 @@
 #include "folio/attend.h"
 #include "pages/view.h"
 
+/* Index arrays, as bits. */
+enum problem_part {
+    PROBLEM_KV_LENS = 1,
+    PROBLEM_Q_INDPTR = 2,
+    PROBLEM_KV_INDPTR = 4,
+    PROBLEM_K_TABLE = 8,
+    PROBLEM_V_TABLE = 16,
+};
+
 struct problem {
     struct attend_args kernel; /* views, options; data pointers as given, NULL = absent or not yet known */
     i64 batch, n_tokens;
@@ -22,6 +31,7 @@ struct problem {
     bool has_pages; /* false: k_pages and v_pages are NULL, every kv_len must be 0 */
     bool has_q_indptr, is_csr, has_v_table, has_alibi_slopes, has_sinks, has_max_kv_len;
     i32 num_splits;
+    u32 on_host; /* enum problem_part: index arrays that a CUDA context was given in host memory */
 
     /* what the relations between tensors are checked with */
     i64 out_tokens, lse_shape[2], v_page_size;

@@ -31,18 +31,17 @@ struct cuda_problem {
     i64 max_q_len, max_kv_len;
 };
 
-/* kernel chosen for a problem, for people: "generic q=bf16 pages=bf16". ENOTSUP with the reason when there is none. */
-folio_status folio__cuda_choose(const char **name, const folio_context *ctx, const struct cuda_problem *problem);
-
 folio_status folio__cuda_plan_create(struct cuda_plan **out, folio_context *ctx, const struct cuda_problem *problem);
+const char *folio__cuda_plan_kernel(const struct cuda_plan *plan); /* "generic q=bf16 pages=bf16" */
 folio_status folio__cuda_plan_update(struct cuda_plan *plan, const struct cuda_problem *problem, void *stream);
 void folio__cuda_plan_destroy(struct cuda_plan **plan);
 folio_status folio__cuda_plan_status(struct cuda_plan *plan);
 void folio__cuda_plan_workspace(const struct cuda_plan *plan, size_t *bytes, size_t *align);
 
-/* workspace NULL = the plan's own. plan NULL: plan, update and attend in one, on memory ordered by the stream. */
+/* workspace: large enough, aligned; NULL = the plan's own. plan NULL: plan, update and attend in one, on memory ordered
+ * by the stream. */
 folio_status folio__cuda_attend(folio_context *ctx, const struct cuda_plan *plan, const struct cuda_problem *problem,
-                                void *workspace, size_t workspace_bytes, void *stream);
+                                void *workspace, void *stream);
 
 folio_status folio__cuda_merge(folio_context *ctx, const struct merge_args *args, i64 n_tokens, void *stream);
 

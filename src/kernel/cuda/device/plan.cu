@@ -30,6 +30,7 @@ DEVICE struct cuda_seq read_seq(const struct cuda_plan_args *p, i32 b)
             s.is_poisoned = 1;
         }
         capacity = (end - begin) * p->page_size;
+        p->work.rows[b] = begin;
     }
     const i64 n = load_index(p->kv_lens, p->kv_lens_are_i64, b);
     if (!s.is_poisoned && (n < 0 || n > capacity || n > p->max_kv_len)) {

@@ -31,7 +31,7 @@ DEVICE float score_of(const struct attend_args *a, const struct cuda_span *span,
     }
     if (a->alibi_slopes) {
         const i64 p = row + (a->align == ALIGN_BOTTOM_RIGHT ? (i64)u->n - u->m : 0);
-        s += a->alibi_slopes[q_head] * (float)(key - p);
+        s = fmaf(a->alibi_slopes[q_head], (float)(key - p), s);
     }
     if (bias->data)
         s += load_number(bias->data + token * bias->token_stride + q_head * bias->head_stride + key * bias->key_stride,
@@ -66,5 +66,5 @@ DEVICE void write_row(const struct attend_args *a, const struct unit *u, i32 hea
     for (i32 d = lane; d < a->out.dim; d += 32)
         store_number(out + (i64)d * number_bytes(a->out.dtype), a->out.dtype, u->is_poisoned ? NAN_F : o[d] * factor);
     if (lane == 0 && a->lse)
-        a->lse[token * a->lse_token_stride + q_head * a->lse_head_stride] = lse;
+        *(float *)((u8 *)a->lse + token * a->lse_token_stride + q_head * a->lse_head_stride) = lse;
 }

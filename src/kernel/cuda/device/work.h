@@ -67,6 +67,7 @@ struct cuda_start { /* where a group's range begins */
 struct cuda_work {
     struct cuda_seq *seqs;     /* [batch] */
     i64 *cost;                 /* [batch + 1] cost of all sequences before */
+    i64 *rows;                 /* [batch + 1] CSR: where a sequence's row of kv_indices begins */
     struct cuda_start *starts; /* [n_groups + 1] */
     u32 *counters;             /* [n_groups][n_kv_heads][2]: leaves done of a cut node, of a cut unit */
     float *slots;              /* [n_groups][n_kv_heads][n_slots][slot_floats] */
