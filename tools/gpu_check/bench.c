@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bench.c: decode, prefill and append times, from CUDA graphs over pools that exceed the L2. The table comes last;
+ * the same as JSON, a line a cell.
+ *
+ * A cell: its call is captured R times into a graph that cycles over C copies of the pool, C the least number with
+ * more than 200 MB, R such that a replay takes about 2 ms. Reported: the median of replays / R. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/cuda/driver.h"
+#include "rig.h"
+
+struct row {
+    const char *name;
+    i32 batch, kv_len, q_len, n_q_heads, n_kv_heads, dim;
+    enum dtype dtype;
+    i32 page_size;
+    bool zipf, causal, hnd;
+};
+
+struct cell {
+    struct row row;
+    double us, tb_per_s, tflop_per_s;
+    char note[96];
+};
+
+enum { MAX_CELLS = 64, MAX_SEQS = 512, COLD_BYTES = 200 << 20, REPLAYS = 15 };
+
+static const struct row rows[] = {
+    { "decode B64 kv4096 32/8", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B64 kv4096 32/8", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 64, .causal = true },
+    { "decode B64 kv4096 32/8", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 128, .causal = true },
+    { "decode B64 kv4096 32/8", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 8, .causal = true },
+    { "decode B64 kv4096 32/8", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 1, .causal = true },
+    { "decode B64 kv4096 32/8 HND", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true, .hnd = true },
+    { "decode B64 kv4096 32/8 f16", 64, 4096, 1, 32, 8, 128, DTYPE_F16, 16, .causal = true },
+    { "decode B64 kv4096 32/8 d64", 64, 4096, 1, 32, 8, 64, DTYPE_BF16, 16, .causal = true },
+    { "decode B1 kv131072 32/8", 1, 131072, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B16 kv8192 32/8", 16, 8192, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B128 kv2048 64/8", 128, 2048, 1, 64, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B16 kv4096 32/32", 16, 4096, 1, 32, 32, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B8 kv32768 8/1", 8, 32768, 1, 8, 1, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B4 kv8192 32/8", 4, 8192, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B1 kv4096 32/8", 1, 4096, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B1 kv1024 32/8", 1, 1024, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B256 kv1024 32/8", 256, 1024, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B32 q4 kv4096 32/8", 32, 4096, 4, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+    { "decode B64 zipf 32/8", 64, 32768, 1, 32, 8, 128, DTYPE_BF16, 16, .zipf = true, .causal = true },
+    { "prefill 1x2048 32/8", 1, 2048, 2048, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
+};
+
+struct setup {
+    cu_ptr memory;
+    DLTensor q, k, v, table, kv_lens, q_indptr, out;
+    i64 shapes[7][4], pages_strides[4];
+    i64 n_tokens, n_pages, pool_bytes, kv_tokens;
+    double pairs;
+    i32 n_copies;
+    i64 copy_bytes;
+};
+
+static i32 kv_len_of(const struct row *r, i32 b)
+{
+    if (!r->zipf)
+        return r->kv_len;
+    const i32 rank = (b * 29 + 7) % r->batch + 1; /* shuffled: 29 and 64 share no factor */
+    const double n = r->kv_len / pow(rank, 4.0 / 3.0);
+    return (i32)fmax(n, 128);
+}
+
+static DLTensor tensor(cu_ptr at, i32 ndim, i64 *shape, DLDataTypeCode code, i32 bits)
+{
+    return (DLTensor){ .data = (void *)(uintptr_t)at,
+                       .device = { .device_type = kDLCUDA },
+                       .ndim = ndim,
+                       .dtype = { .code = (u8)code, .bits = (u8)bits, .lanes = 1 },
+                       .shape = shape };
+}
+
+static void fill_random(struct rig *rig, cu_ptr at, i64 bytes)
+{
+    enum { BLOCK = 8 << 20 };
+    static u16 *block;
+    u64 seed = 77;
+    if (!block) {
+        block = malloc(BLOCK);
+        must(block != NULL, "host memory");
+        for (i64 i = 0; i < BLOCK / 2; i++)
+            block[i] = (u16)((next_random(&seed) & 0x80ff) | 0x3f00); /* about +-0.5 .. 1 as bf16, 1.7 as f16 */
+    }
+    for (i64 done = 0; done < bytes; done += BLOCK)
+        MUST_CU(rig, to_device,
+                (at + (u64)done, block, (size_t)(bytes - done < BLOCK ? bytes - done : BLOCK), rig->stream));
+    MUST_CU(rig, stream_synchronize, (rig->stream));
+}
+
+/* Lengths, a random table, random data; everything in one allocation. */
+static void set_up(struct rig *rig, struct setup *s, const struct row *r)
+{
+    i64 width = 0, next = 0;
+    *s = (struct setup){ 0 };
+    static i32 lens[MAX_SEQS], indptr[MAX_SEQS + 1];
+    for (i32 b = 0; b < r->batch; b++) {
+        lens[b] = kv_len_of(r, b);
+        indptr[b] = b * r->q_len;
+        const i64 pages = (lens[b] + r->page_size - 1) / r->page_size;
+        s->n_pages += pages;
+        s->kv_tokens += lens[b];
+        s->pairs += r->q_len == 1 ? lens[b] : (double)r->q_len * (lens[b] - r->q_len) + r->q_len * (r->q_len + 1) / 2.0;
+        width = pages > width ? pages : width;
+    }
+    indptr[r->batch] = r->batch * r->q_len;
+    s->n_tokens = (i64)r->batch * r->q_len;
+    const i64 page_bytes = (i64)r->page_size * r->n_kv_heads * r->dim * 2;
+    s->pool_bytes = s->n_pages * page_bytes;
+    s->copy_bytes = 2 * s->pool_bytes;
+    s->n_copies = (i32)(COLD_BYTES / (2 * s->kv_tokens * r->n_kv_heads * r->dim * 2) + 1);
+    const i64 q_bytes = s->n_tokens * r->n_q_heads * r->dim * 2, table_bytes = r->batch * width * 4;
+    const i64 total = s->n_copies * s->copy_bytes + 2 * q_bytes + table_bytes + 3 * 4096 + MAX_SEQS * 8;
+    MUST_CU(rig, mem_alloc, (&s->memory, (size_t)total));
+    fill_random(rig, s->memory, s->n_copies * s->copy_bytes + q_bytes);
+    cu_ptr at = s->memory + (u64)(s->n_copies * s->copy_bytes);
+    i32 *table = malloc((size_t)table_bytes), *deck = malloc((size_t)s->n_pages * 4);
+    u64 seed = 5;
+    for (i64 i = 0; i < s->n_pages; i++)
+        deck[i] = (i32)i;
+    for (i64 i = s->n_pages - 1; i > 0; i--) {
+        const i64 j = below(&seed, i + 1);
+        const i32 x = deck[i];
+        deck[i] = deck[j], deck[j] = x;
+    }
+    for (i32 b = 0; b < r->batch; b++)
+        for (i64 c = 0; c < width; c++)
+            table[b * width + c] = c < (lens[b] + r->page_size - 1) / r->page_size ? deck[next++] : 2147480000;
+    const i64 h = r->n_kv_heads, d = r->dim, p = r->page_size;
+    const i64 shapes[7][4] = { { s->n_tokens, r->n_q_heads, d },
+                               { s->n_pages, p, h, d },
+                               { s->n_pages, p, h, d },
+                               { r->batch, width },
+                               { r->batch },
+                               { r->batch + 1 },
+                               { s->n_tokens, r->n_q_heads, d } };
+    memcpy(s->shapes, shapes, sizeof shapes);
+    const DLDataTypeCode code = r->dtype == DTYPE_BF16 ? kDLBfloat : kDLFloat;
+    s->q = tensor(at, 3, s->shapes[0], code, 16);
+    s->out = tensor(at + (u64)q_bytes, 3, s->shapes[6], code, 16);
+    at += (u64)(2 * q_bytes + 255) / 256 * 256;
+    s->table = tensor(at, 2, s->shapes[3], kDLInt, 32);
+    MUST_CU(rig, to_device, (at, table, (size_t)table_bytes, rig->stream));
+    at += (u64)(table_bytes + 255) / 256 * 256;
+    s->kv_lens = tensor(at, 1, s->shapes[4], kDLInt, 32);
+    MUST_CU(rig, to_device, (at, lens, (size_t)r->batch * 4, rig->stream));
+    at += MAX_SEQS * 4;
+    s->q_indptr = tensor(at, 1, s->shapes[5], kDLInt, 32);
+    MUST_CU(rig, to_device, (at, indptr, (size_t)(r->batch + 1) * 4, rig->stream));
+    MUST_CU(rig, stream_synchronize, (rig->stream));
+    s->k = tensor(s->memory, 4, s->shapes[1], code, 16);
+    s->v = tensor(s->memory + (u64)s->pool_bytes, 4, s->shapes[2], code, 16);
+    if (r->hnd) {
+        const i64 strides[4] = { p * h * d, d, p * d, 1 };
+        memcpy(s->pages_strides, strides, sizeof strides);
+        s->k.strides = s->v.strides = s->pages_strides;
+    }
+    free(table);
+    free(deck);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median time of a replay of `graph`, in us. */
+static double replay_time(struct rig *rig, cu_graph_exec exec, i32 n)
+{
+    float ms[64];
+    cu_event begin, end;
+    MUST_CU(rig, event_create, (&begin, 0));
+    MUST_CU(rig, event_create, (&end, 0));
+    for (i32 i = -2; i < n; i++) {
+        MUST_CU(rig, event_record, (begin, rig->stream));
+        MUST_CU(rig, graph_launch, (exec, rig->stream));
+        MUST_CU(rig, event_record, (end, rig->stream));
+        MUST_CU(rig, stream_synchronize, (rig->stream));
+        if (i >= 0)
+            MUST_CU(rig, event_elapsed, (&ms[i], begin, end));
+    }
+    rig->api->event_destroy(begin);
+    rig->api->event_destroy(end);
+    qsort(ms, (size_t)n, sizeof *ms, by_value);
+    return ms[n / 2] * 1e3;
+}
+
+static double time_attend(struct rig *rig, struct setup *s, folio_plan *plan, folio_attend_args *args, i32 repeats)
+{
+    cu_graph graph;
+    cu_graph_exec exec;
+    DLTensor k = s->k, v = s->v;
+    args->k_pages = &k;
+    args->v_pages = &v;
+    MUST_CU(rig, capture_begin, (rig->stream, CU_CAPTURE_THREAD_LOCAL));
+    for (i32 i = 0; i < repeats; i++) {
+        const u64 offset = (u64)(i % s->n_copies) * (u64)s->copy_bytes;
+        k.data = (u8 *)s->k.data + offset;
+        v.data = (u8 *)s->v.data + offset;
+        MUST(folio_attend(rig->gpu, plan, args, rig->stream));
+    }
+    MUST_CU(rig, capture_end, (rig->stream, &graph));
+    MUST_CU(rig, graph_instantiate, (&exec, graph, 0));
+    MUST_CU(rig, graph_destroy, (graph));
+    const double us = replay_time(rig, exec, REPLAYS) / repeats;
+    rig->api->graph_exec_destroy(exec);
+    return us;
+}
+
+static void measure(struct rig *rig, struct cell *cell)
+{
+    const struct row *r = &cell->row;
+    struct setup s;
+    folio_plan *plan = NULL;
+    set_up(rig, &s, r);
+    folio_attend_args args = { .struct_size = sizeof args,
+                               .q = &s.q,
+                               .k_pages = &s.k,
+                               .v_pages = &s.v,
+                               .page_table = &s.table,
+                               .kv_lens = &s.kv_lens,
+                               .q_indptr = r->q_len > 1 ? &s.q_indptr : NULL,
+                               .out = &s.out,
+                               .max_q_len = r->q_len,
+                               .causal = r->causal ? FOLIO_CAUSAL_BOTTOM_RIGHT : FOLIO_CAUSAL_NONE };
+    MUST(folio_plan_create(&plan, rig->gpu, &args));
+    MUST(folio_plan_update(plan, &args, rig->stream));
+    folio_explain(rig->gpu, &args, cell->note, sizeof cell->note);
+    cell->note[strcspn(cell->note, "\n")] = '\0';
+    const double once = time_attend(rig, &s, plan, &args, s.n_copies);
+    const i32 rounds = (i32)fmin(fmax(2000 / (once * s.n_copies), 1), 64);
+    cell->us = time_attend(rig, &s, plan, &args, rounds * s.n_copies);
+    cell->tb_per_s = 2.0 * (double)s.kv_tokens * r->n_kv_heads * r->dim * 2 / cell->us / 1e6;
+    cell->tflop_per_s = 4.0 * s.pairs * r->n_q_heads * r->dim / cell->us / 1e6;
+    MUST(folio_plan_status(plan));
+    folio_plan_destroy(&plan);
+    rig->api->mem_free(s.memory);
+}
+
+static void print_json(FILE *file, const struct cell *c)
+{
+    fprintf(file,
+            "{\"row\": \"%s\", \"page\": %d, \"us\": %.2f, \"tb_per_s\": %.3f, \"tflop_per_s\": %.1f, \"kernel\": "
+            "\"%s\"}\n",
+            c->row.name, c->row.page_size, c->us, c->tb_per_s, c->tflop_per_s, c->note);
+}
+
+void bench(struct rig *rig, const char *json_path)
+{
+    static struct cell cells[MAX_CELLS];
+    i32 n = 0;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        cells[n].row = rows[i];
+        measure(rig, &cells[n]);
+        n++;
+    }
+    FILE *file = fopen(json_path, "w");
+    printf("%-30s %5s %9s %7s %8s\n", "row", "page", "us", "TB/s", "TFLOP/s");
+    for (i32 i = 0; i < n; i++) {
+        printf("%-30s %5d %9.2f %7.3f %8.1f  %s\n", cells[i].row.name, cells[i].row.page_size, cells[i].us,
+               cells[i].tb_per_s, cells[i].tflop_per_s, cells[i].note);
+        if (file)
+            print_json(file, &cells[i]);
+    }
+    if (file)
+        fclose(file);
+}

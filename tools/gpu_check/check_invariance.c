@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * check_invariance.c: a sequence's bits depend on nothing but the sequence: not on batch mates, not on the order,
+ * not on repetition, not on how many rows the longest mate has. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "case.h"
+
+/* Attend over chosen sequences of a made case: their rows of the table and lengths are gathered into new host
+ * arrays, which the library copies. out [n][heads][d_v] is read back. */
+static void attend_some(struct rig *rig, struct made_case *m, const i32 *which, i32 n, u8 *out, u8 *lse)
+{
+    const struct problem_case *c = &m->c;
+    const i64 width = m->table.shape[1], heads = m->q.shape[1], bytes = folio__dtype_bytes(c->q_dtype);
+    i32 *table = malloc((size_t)(n * width) * 4), lens[MAX_BATCH];
+    const size_t row = (size_t)(heads * c->d_qk * bytes), out_row = (size_t)(heads * c->d_v * bytes);
+    cu_ptr memory;
+    MUST_CU(rig, mem_alloc, (&memory, (row + out_row + (size_t)heads * 4) * (size_t)n + 1024));
+    for (i32 i = 0; i < n; i++) {
+        memcpy(table + i * width, m->twin.host + m->table.offset + (size_t)(which[i] * width) * 4, (size_t)width * 4);
+        lens[i] = c->kv_lens[which[i]];
+        MUST_CU(rig, to_device,
+                (memory + row * (size_t)i, m->twin.host + m->q.offset + row * (size_t)which[i], row, rig->stream));
+    }
+    folio_attend_args args = m->device_args;
+    DLTensor q = *args.q, o = *args.out, l = *args.lse, t = *args.page_table, k = *args.kv_lens;
+    i64 q_shape[] = { n, heads, c->d_qk }, o_shape[] = { n, heads, c->d_v }, l_shape[] = { n, heads };
+    i64 t_shape[] = { n, width }, k_shape[] = { n };
+    const cu_ptr out_at = memory + row * (u64)n, lse_at = (out_at + out_row * (u64)n + 255) / 256 * 256;
+    q.data = (void *)(uintptr_t)memory, q.shape = q_shape, q.strides = NULL, q.byte_offset = 0;
+    o.data = (void *)(uintptr_t)out_at, o.shape = o_shape, o.strides = NULL, o.byte_offset = 0;
+    l.data = (void *)(uintptr_t)lse_at, l.shape = l_shape, l.strides = NULL, l.byte_offset = 0;
+    t.data = table, t.shape = t_shape, t.strides = NULL, t.byte_offset = 0;
+    k.data = lens, k.shape = k_shape, k.strides = NULL, k.byte_offset = 0;
+    t.device = k.device = (DLDevice){ .device_type = kDLCPU };
+    args.q = &q, args.out = &o, args.lse = &l, args.page_table = &t, args.kv_lens = &k;
+    args.max_q_len = 0;
+    MUST(folio_attend(rig->gpu, NULL, &args, rig->stream));
+    MUST_CU(rig, to_host, (out, out_at, out_row * (size_t)n, rig->stream));
+    MUST_CU(rig, to_host, (lse, lse_at, (size_t)(heads * n) * 4, rig->stream));
+    MUST_CU(rig, stream_synchronize, (rig->stream));
+    MUST_CU(rig, mem_free, (memory));
+    free(table);
+}
+
+static void check_mates(struct rig *rig, struct problem_case *c)
+{
+    u64 seed = c->seed;
+    struct made_case m;
+    case_make(rig, &m, c);
+    const size_t row = (size_t)(m.out.shape[1] * c->d_v * folio__dtype_bytes(c->q_dtype));
+    const size_t lse_row = (size_t)m.out.shape[1] * 4;
+    u8 *all = malloc(row * MAX_BATCH), *some = malloc(row * MAX_BATCH), *lse = malloc(lse_row * MAX_BATCH * 2);
+    i32 which[MAX_BATCH];
+    for (i32 i = 0; i < c->batch; i++)
+        which[i] = i;
+    attend_some(rig, &m, which, c->batch, all, lse);
+    for (i32 round = 0; round < 4 + c->batch; round++) {
+        const i32 n = round < c->batch ? 1 : (i32)between(&seed, 1, c->batch);
+        for (i32 i = 0; i < n; i++)
+            which[i] = round < c->batch ? round : (i32)below(&seed, c->batch);
+        attend_some(rig, &m, which, n, some, lse + lse_row * MAX_BATCH);
+        i32 n_same = 0;
+        for (i32 i = 0; i < n; i++)
+            n_same += memcmp(some + row * (size_t)i, all + row * (size_t)which[i], row) == 0 &&
+                      memcmp(lse + lse_row * (MAX_BATCH + (size_t)i), lse + lse_row * (size_t)which[i], lse_row) == 0;
+        expect(rig, n_same == n, "%s: %d of %d sequences have the bits they have in the whole batch (first: %d)",
+               case_text(c), n_same, n, which[0]);
+    }
+    free(all), free(some), free(lse);
+    case_free(rig, &m);
+}
+
+static void run(struct rig *rig)
+{
+    static const i32 heads[] = { 8, 1, 2 }, dims[] = { 128, 64, 256 };
+    for (i32 i = 0; i < (rig->is_small ? 1 : 6); i++) {
+        struct problem_case c = { .batch = 7,
+                                  .group = i == 4 ? 1 : 4,
+                                  .n_kv_heads = heads[i % 3],
+                                  .d_qk = dims[i % 3],
+                                  .d_v = dims[i % 3],
+                                  .page_size = i % 2 ? 16 : 3,
+                                  .q_dtype = i == 5 ? DTYPE_F32 : DTYPE_BF16,
+                                  .page_dtype = i == 5 ? DTYPE_F32 : DTYPE_BF16,
+                                  .lse = true,
+                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
+                                  .seed = 100 + (u64)i };
+        static const i32 lengths[] = { 20000, 1, 4097, 300, 1500, 9000, 64 };
+        for (i32 b = 0; b < c.batch; b++)
+            c.q_lens[b] = 1, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
+        check_mates(rig, &c);
+    }
+}
+
+const struct check check_invariance = { "invariance", "the same bits alone and with any batch mates", run };
