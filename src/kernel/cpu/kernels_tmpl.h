@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "folio/device.h"
+#include "kernel/cpu/block.h"
 #include "kernel/cpu/keys.h"
 #include "kernel/kernels.h"
 #include "kernel/layout.h"
@@ -15,6 +16,8 @@
 #include "kernel/cpu/elements_tmpl.h"
 #include "kernel/cpu/score_tmpl.h"
 #include "kernel/cpu/fold_tmpl.h"
+#include "kernel/cpu/dots_tmpl.h"
+#include "kernel/cpu/weigh_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
 #include "kernel/cpu/tile_tmpl.h"
 #include "kernel/cpu/move_tmpl.h"

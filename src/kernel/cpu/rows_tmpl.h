@@ -1,23 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * rows_tmpl.h: few query vectors a kv head (decode, speculative): K and V are read straight from their pages, once, for all
- * rows of a group.
+ * rows_tmpl.h: few query vectors a kv head (decode, speculative): K and V are read straight from their pages, once, for
+ * all rows of a group.
  *
- *   for each split          [split_tokens] of the sequence's keys
- *     for each chunk        CHUNK keys; their addresses are looked up once, pages may end anywhere
- *       for each kv head    dots: q . k ─► s [rows][CHUNK] ─► weights ─► weigh: o += w * v
- *                           and the next head's (or chunk's) K and V rows are prefetched, line by line
+ *   for each split                 [split_tokens] of the sequence's keys
+ *     for each block               BLOCK_KEYS keys; their addresses are looked up once
+ *       for each kv head           so that a page is read as a whole, and its lines in order
+ *         for each chunk           CHUNK keys: dots ─► s [rows][CHUNK] ─► weights ─► weigh
+ *                                  while the next chunk's K and V rows are fetched
  *
- * A dot product is summed over 16 lanes, chunks of the head dim in order, then by vec_sum's tree; o in the order of keys.
- * So the register blocking is free to differ from level to level. */
+ * What a row's result depends on: its keys in order, cut into chunks from the split's start. Neither blocks nor heads nor
+ * pages nor the register blocking change a bit. */
 
-enum { CHUNK = 32, MAX_ROWS = 24, STATE_BYTES = 256 * 1024 };
-
-/* Addresses of a chunk's rows for kv head 0; entries past n repeat the last, so that they may be read. */
-struct chunk {
-    i64 key; /* of the first */
-    i32 n;   /* keys; 0 = nothing more */
-    const u8 *k[CHUNK], *v[CHUNK];
-};
+enum { MAX_ROWS = 24, STATE_BYTES = 256 * 1024 };
 
 /* Scratch of one pass over n_heads kv heads. */
 struct rows_pass {
@@ -35,219 +29,6 @@ struct rows_pass {
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys; /* of any row */
 };
-
-/* ---- addresses */
-
-static const u8 *slot_address(const struct pages_view *pages, const struct table_view *table, i64 seq, i64 column,
-                              i64 slot)
-{
-    return layout_slot(pages, layout_page(table, seq, column), slot, 0);
-}
-
-static void chunk_find(struct chunk *chunk, const struct attend_args *args, i32 seq, i64 key, i64 end)
-{
-    chunk->key = key;
-    chunk->n = (i32)clamp_i64(end - key, 0, CHUNK);
-    i64 column = key / args->page_size, slot = key % args->page_size;
-    for (i32 i = 0; i < chunk->n; column++, slot = 0) {
-        const u8 *k = slot_address(&args->k, &args->k_table, seq, column, slot);
-        const u8 *v = slot_address(&args->v, &args->v_table, seq, column, slot);
-        for (; i < chunk->n && slot < args->page_size; i++, slot++) {
-            chunk->k[i] = k;
-            chunk->v[i] = v;
-            k += args->k.slot_stride;
-            v += args->v.slot_stride;
-        }
-    }
-    for (i32 i = chunk->n; chunk->n > 0 && i < CHUNK; i++) {
-        chunk->k[i] = chunk->k[chunk->n - 1];
-        chunk->v[i] = chunk->v[chunk->n - 1];
-    }
-}
-
-INLINE void prefetch_row(const u8 *row, i64 bytes)
-{
-    for (i64 at = 0; at < bytes; at += 64)
-        __builtin_prefetch(row + at, 0, 3);
-}
-
-/* ---- q . k: R rows, VEC_ACCS / R keys at a time */
-
-INLINE void dots_step(vec *acc, enum dtype dtype, i32 n_rows, i32 n_keys, const float *q, i64 q_stride, const vec *k)
-{
-    (void)dtype;
-#pragma GCC unroll 4
-    for (i32 r = 0; r < n_rows; r++) {
-        const vec x = vec_load(q + r * q_stride);
-#pragma GCC unroll 16
-        for (i32 t = 0; t < n_keys; t++)
-            acc[r * n_keys + t] = vec_fma(x, k[t], acc[r * n_keys + t]);
-    }
-}
-
-INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, const float *q, i64 q_stride, const u8 *const *k,
-                       i64 offset, i32 d, float *s)
-{
-    const i32 bytes = element_bytes(dtype);
-    vec acc[VEC_ACCS], x[VEC_ACCS];
-    float sums[VEC_ACCS];
-#pragma GCC unroll 16
-    for (i32 i = 0; i < VEC_ACCS; i++)
-        acc[i] = vec_zero();
-    i32 c = 0;
-    for (; c + 16 <= d; c += 16) {
-#pragma GCC unroll 16
-        for (i32 t = 0; t < n_keys; t++)
-            x[t] = load_16(dtype, k[t] + offset + (i64)c * bytes);
-        dots_step(acc, dtype, n_rows, n_keys, q + c, q_stride, x);
-    }
-    if (c < d) {
-#pragma GCC unroll 16
-        for (i32 t = 0; t < n_keys; t++)
-            x[t] = load_n(dtype, k[t] + offset + (i64)c * bytes, d - c);
-        dots_step(acc, dtype, n_rows, n_keys, q + c, q_stride, x);
-    }
-    vec_sums(acc, sums);
-#pragma GCC unroll 4
-    for (i32 r = 0; r < n_rows; r++)
-        memcpy(s + r * CHUNK, sums + r * n_keys, (size_t)n_keys * sizeof *s);
-}
-
-struct dots {
-    const float *q; /* [n_padded][stride] */
-    i64 stride;
-    i32 n_padded, d;
-    const u8 *const *k;    /* [CHUNK] */
-    const u8 *const *next; /* [CHUNK], or NULL: rows to prefetch */
-    i64 offset, next_offset;
-    i32 n_keys;
-    float *s; /* [n_padded][CHUNK] */
-};
-
-INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
-{
-    enum { AT_ONCE = VEC_ACCS };
-    const i32 n_keys = AT_ONCE / block_rows;
-    const i64 row_bytes = (i64)a->d * element_bytes(dtype);
-    for (i32 t = 0; t < a->n_keys; t += n_keys) {
-        for (i32 i = t; a->next && i < t + n_keys; i++)
-            prefetch_row(a->next[i] + a->next_offset, row_bytes);
-        for (i32 r = 0; r < a->n_padded; r += block_rows)
-            dots_block(dtype, block_rows, n_keys, a->q + r * a->stride, a->stride, a->k + t, a->offset, a->d,
-                       a->s + r * CHUNK + t);
-    }
-}
-
-#define FOLIO__DOTS(dtype, rows)                            \
-    static void dots_##dtype##_##rows(const struct dots *a) \
-    {                                                       \
-        dots_of(dtype, rows, a);                            \
-    }
-#define FOLIO__DOTS_OF(dtype) FOLIO__DOTS(dtype, 1) FOLIO__DOTS(dtype, 2) FOLIO__DOTS(dtype, 4)
-FOLIO__DOTS_OF(DTYPE_F32)
-FOLIO__DOTS_OF(DTYPE_F16)
-FOLIO__DOTS_OF(DTYPE_BF16)
-
-static void dots(enum dtype dtype, const struct dots *a)
-{
-    static void (*const by[3][3])(const struct dots *) = {
-        { dots_DTYPE_F32_1, dots_DTYPE_F32_2, dots_DTYPE_F32_4 },
-        { dots_DTYPE_F16_1, dots_DTYPE_F16_2, dots_DTYPE_F16_4 },
-        { dots_DTYPE_BF16_1, dots_DTYPE_BF16_2, dots_DTYPE_BF16_4 },
-    };
-    by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
-}
-
-/* ---- o += w * v */
-
-struct weigh {
-    const float *w; /* [n_padded][CHUNK] */
-    i32 n_padded, d;
-    const u8 *const *v;    /* [CHUNK] */
-    const u8 *const *next; /* [CHUNK], or NULL */
-    i64 offset, next_offset;
-    i32 begin, end; /* keys of the chunk */
-    float *o;       /* [n_padded][stride] */
-    i64 stride;
-};
-
-/* n_vecs vectors of columns from c on; the last has n_last elements. */
-INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct weigh *a, i32 row, i32 c, bool whole,
-                        bool prefetch)
-{
-    const i64 at = a->offset + (i64)c * element_bytes(dtype), row_bytes = (i64)a->d * element_bytes(dtype);
-    const float *w = a->w + row * CHUNK;
-    float *o = a->o + row * a->stride + c;
-    vec acc[VEC_ACCS], v[VEC_ACCS];
-#pragma GCC unroll 4
-    for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 16
-        for (i32 j = 0; j < n_vecs; j++)
-            acc[r * n_vecs + j] = vec_load(o + r * a->stride + j * 16);
-    for (i32 t = a->begin; t < a->end; t++) {
-        if (prefetch)
-            prefetch_row(a->next[t] + a->next_offset, row_bytes);
-#pragma GCC unroll 16
-        for (i32 j = 0; j < n_vecs; j++) {
-            const u8 *p = a->v[t] + at + j * 16 * element_bytes(dtype);
-            v[j] = whole ? load_16(dtype, p) : load_n(dtype, p, a->d - c);
-        }
-#pragma GCC unroll 4
-        for (i32 r = 0; r < n_rows; r++) {
-            const vec x = vec_set1(w[r * CHUNK + t]);
-#pragma GCC unroll 16
-            for (i32 j = 0; j < n_vecs; j++)
-                acc[r * n_vecs + j] = vec_fma(x, v[j], acc[r * n_vecs + j]);
-        }
-    }
-#pragma GCC unroll 4
-    for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 16
-        for (i32 j = 0; j < n_vecs; j++)
-            vec_store(o + r * a->stride + j * 16, acc[r * n_vecs + j]);
-}
-
-INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)
-{
-    enum { AT_ONCE = VEC_ACCS };
-    const i32 n_vecs = block_rows == 1 && AT_ONCE > 8 ? 8 : AT_ONCE / block_rows;
-    for (i32 row = 0; row < a->n_padded; row += block_rows) {
-        bool prefetch = row == 0 && a->next;
-        i32 c = 0;
-        for (; c + 16 * n_vecs <= a->d; c += 16 * n_vecs, prefetch = false) {
-            if (prefetch)
-                weigh_block(dtype, block_rows, n_vecs, a, row, c, true, true);
-            else
-                weigh_block(dtype, block_rows, n_vecs, a, row, c, true, false);
-        }
-        for (; c + 16 <= a->d; c += 16)
-            weigh_block(dtype, block_rows, 1, a, row, c, true, false);
-        if (c < a->d)
-            weigh_block(dtype, block_rows, 1, a, row, c, false, false);
-    }
-}
-
-#define FOLIO__WEIGH(dtype, rows)                             \
-    static void weigh_##dtype##_##rows(const struct weigh *a) \
-    {                                                         \
-        weigh_of(dtype, rows, a);                             \
-    }
-#define FOLIO__WEIGH_OF(dtype) FOLIO__WEIGH(dtype, 1) FOLIO__WEIGH(dtype, 2) FOLIO__WEIGH(dtype, 4)
-FOLIO__WEIGH_OF(DTYPE_F32)
-FOLIO__WEIGH_OF(DTYPE_F16)
-FOLIO__WEIGH_OF(DTYPE_BF16)
-
-static void weigh(enum dtype dtype, const struct weigh *a)
-{
-    static void (*const by[3][3])(const struct weigh *) = {
-        { weigh_DTYPE_F32_1, weigh_DTYPE_F32_2, weigh_DTYPE_F32_4 },
-        { weigh_DTYPE_F16_1, weigh_DTYPE_F16_2, weigh_DTYPE_F16_4 },
-        { weigh_DTYPE_BF16_1, weigh_DTYPE_BF16_2, weigh_DTYPE_BF16_4 },
-    };
-    by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
-}
-
-/* ---- a pass */
 
 static i32 padded_rows(i32 n_rows)
 {
@@ -347,21 +128,33 @@ static void rows_clear(float *o, float *m, float *l, i64 n_rows, i32 d, i32 l_wi
         m[r] = -INFINITY;
 }
 
-/* Scores of one head and chunk -> weights; o rescaled where the maximum moved. */
-static void rows_weights(const struct rows_pass *pass, i32 h, const struct chunk *chunk)
+/* A chunk of a block, as one kv head of the pass sees it. */
+struct rows_step {
+    const struct block *block;
+    i32 head, at, n; /* keys at .. at + n of the block; n 0 = nothing */
+};
+
+static struct rows_step rows_step_at(const struct block *block, i32 head, i32 at)
 {
+    return (struct rows_step){ block, head, at, (i32)clamp_i64(block->n - at, 0, CHUNK) };
+}
+
+/* Scores -> weights; o rescaled where the maximum moved. */
+static void rows_weights(const struct rows_pass *pass, const struct rows_step *step)
+{
+    const i64 key = step->block->key + step->at;
     for (i32 r = 0; r < pass->n_rows; r++) {
         float *s = pass->s + r * CHUNK;
-        const i64 row = (i64)h * pass->n_padded + r;
-        const struct keys keys = keys_within(pass->row_keys[r], chunk->key, chunk->key + chunk->n);
+        const i64 row = (i64)step->head * pass->n_padded + r;
+        const struct keys keys = keys_within(pass->row_keys[r], key, key + step->n);
         if (keys.begin >= keys.end) {
             memset(s, 0, CHUNK * sizeof *s);
             continue;
         }
-        const i32 lo = (i32)(keys.begin - chunk->key), hi = (i32)(keys.end - chunk->key);
+        const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
         if (!pass->rule.plain) {
-            const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + h, r);
-            score_row(pass->args, &pass->rule, &at, chunk->key, lo, hi, s);
+            const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
+            score_row(pass->args, &pass->rule, &at, key, lo, hi, s);
         }
         const float factor = weight_row(s, CHUNK, lo, hi, pass->rule.c, &pass->m[row], pass->l + row * 16);
         if (factor != 1.0f)
@@ -369,39 +162,47 @@ static void rows_weights(const struct rows_pass *pass, i32 h, const struct chunk
     }
 }
 
-/* One chunk, all heads. */
-static void rows_chunk(const struct rows_pass *pass, const struct chunk *chunk, const struct chunk *next)
+static void rows_chunk(const struct rows_pass *pass, const struct rows_step *step, const struct rows_step *next)
 {
     const struct attend_args *args = pass->args;
-    for (i32 h = 0; h < pass->n_heads; h++) {
-        const bool last = h + 1 == pass->n_heads;
-        const struct chunk *ahead = last ? next : chunk;
-        const i64 head = pass->head_begin + h, ahead_head = last ? pass->head_begin : head + 1;
-        const bool any = ahead->n > 0;
-        const i64 row = (i64)h * pass->n_padded;
-        dots((enum dtype)args->k.dtype, &(struct dots){ .q = pass->q + row * pass->k_pad,
-                                                        .stride = pass->k_pad,
-                                                        .n_padded = pass->n_padded,
-                                                        .d = args->k.head_dim,
-                                                        .k = chunk->k,
-                                                        .next = any ? ahead->k : NULL,
-                                                        .offset = head * args->k.head_stride,
-                                                        .next_offset = ahead_head * args->k.head_stride,
-                                                        .n_keys = chunk->n,
-                                                        .s = pass->s });
-        rows_weights(pass, h, chunk);
-        weigh((enum dtype)args->v.dtype, &(struct weigh){ .w = pass->s,
-                                                          .n_padded = pass->n_padded,
-                                                          .d = args->v.head_dim,
-                                                          .v = chunk->v,
-                                                          .next = any ? ahead->v : NULL,
-                                                          .offset = head * args->v.head_stride,
-                                                          .next_offset = ahead_head * args->v.head_stride,
-                                                          .begin = (i32)max_i64(pass->all_keys.begin - chunk->key, 0),
-                                                          .end = chunk->n,
-                                                          .o = pass->o + row * pass->v_pad,
-                                                          .stride = pass->v_pad });
-    }
+    const i64 head = pass->head_begin + step->head, next_head = pass->head_begin + next->head;
+    const i64 row = (i64)step->head * pass->n_padded;
+    dots((enum dtype)args->k.dtype, &(struct dots){ .q = pass->q + row * pass->k_pad,
+                                                    .stride = pass->k_pad,
+                                                    .n_padded = pass->n_padded,
+                                                    .d = args->k.head_dim,
+                                                    .k = step->block->k + step->at,
+                                                    .next = next->n ? next->block->k + next->at : NULL,
+                                                    .offset = head * args->k.head_stride,
+                                                    .next_offset = next_head * args->k.head_stride,
+                                                    .n_keys = step->n,
+                                                    .s = pass->s });
+    rows_weights(pass, step);
+    weigh((enum dtype)args->v.dtype,
+          &(struct weigh){ .w = pass->s,
+                           .n_padded = pass->n_padded,
+                           .d = args->v.head_dim,
+                           .v = step->block->v + step->at,
+                           .next = next->n ? next->block->v + next->at : NULL,
+                           .offset = head * args->v.head_stride,
+                           .next_offset = next_head * args->v.head_stride,
+                           .begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0),
+                           .end = step->n,
+                           .o = pass->o + row * pass->v_pad,
+                           .stride = pass->v_pad });
+}
+
+/* One block, all heads; `after` is the block that comes next. */
+static void rows_block(const struct rows_pass *pass, const struct block *block, const struct block *after)
+{
+    for (i32 h = 0; h < pass->n_heads; h++)
+        for (i32 at = 0; at < block->n; at += CHUNK) {
+            const struct rows_step step = rows_step_at(block, h, at);
+            const struct rows_step next = at + CHUNK < block->n   ? rows_step_at(block, h, at + CHUNK)
+                                          : h + 1 < pass->n_heads ? rows_step_at(block, h + 1, 0)
+                                                                  : rows_step_at(after, 0, 0);
+            rows_chunk(pass, &step, &next);
+        }
 }
 
 static void rows_split(const struct rows_pass *pass, i64 split)
@@ -412,12 +213,12 @@ static void rows_split(const struct rows_pass *pass, i64 split)
     rows_clear(pass->o, pass->m, pass->l, (i64)pass->n_heads * pass->n_padded, pass->v_pad, 16);
     if (keys.begin >= keys.end)
         return;
-    struct chunk chunks[2]; /* the one at work and the next, by turns */
+    struct block blocks[2]; /* the one at work and the next, by turns */
     i32 now = 0;
-    chunk_find(&chunks[now], pass->args, item->seq, keys.begin - (keys.begin - begin) % CHUNK, keys.end);
-    while (chunks[now].n > 0) {
-        chunk_find(&chunks[1 - now], pass->args, item->seq, chunks[now].key + CHUNK, keys.end);
-        rows_chunk(pass, &chunks[now], &chunks[1 - now]);
+    block_find(&blocks[now], pass->args, item->seq, keys.begin - (keys.begin - begin) % CHUNK, keys.end);
+    while (blocks[now].n > 0) {
+        block_find(&blocks[1 - now], pass->args, item->seq, blocks[now].key + BLOCK_KEYS, keys.end);
+        rows_block(pass, &blocks[now], &blocks[1 - now]);
         now = 1 - now;
     }
 }

@@ -7,7 +7,7 @@
  * The running maximum m follows only when it would grow by more than 8 in base 2, so o is rarely rescaled. Keys that are
  * masked are a true -inf; m = -inf means "no key yet". */
 
-enum { RESCALE_ABOVE = 8 };
+enum { CHUNK = 32, RESCALE_ABOVE = 8 }; /* CHUNK: keys that the rows family takes at once */
 
 struct score_rule {
     bool plain;     /* scores are the dot products as they are: score_row is not needed */

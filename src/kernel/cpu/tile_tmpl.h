@@ -117,22 +117,19 @@ static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i
         pack_v_of(DTYPE_BF16, dst, rows, n, d, panel);
 }
 
-/* K and V of keys [key, key + n). */
+/* K and V of keys [key, key + n), n <= BLOCK_KEYS. */
 static void tile_pack(const struct tile_pass *pass, i64 key, i32 n)
 {
     const struct attend_args *args = pass->args;
-    struct chunk chunk;
-    for (i32 done = 0; done < n; done += CHUNK) {
-        chunk_find(&chunk, args, pass->item->seq, key + done, key + n);
-        for (i32 i = 0; i < chunk.n; i++) {
-            chunk.k[i] += pass->head * args->k.head_stride;
-            chunk.v[i] += pass->head * args->v.head_stride;
-        }
-        for (i32 i = 0; i < chunk.n; i += 16)
-            pack_k((enum dtype)args->k.dtype, pass->k + (i64)(done + i) * pass->d, chunk.k + i,
-                   chunk.n - i < 16 ? chunk.n - i : 16, pass->d);
-        pack_v((enum dtype)args->v.dtype, pass->v + done * 16, chunk.v, chunk.n, pass->dv, (i64)pass->tile_keys * 16);
+    struct block block;
+    block_find(&block, args, pass->item->seq, key, key + n);
+    for (i32 i = 0; i < n; i++) {
+        block.k[i] += pass->head * args->k.head_stride;
+        block.v[i] += pass->head * args->v.head_stride;
     }
+    for (i32 i = 0; i < n; i += 16)
+        pack_k((enum dtype)args->k.dtype, pass->k + (i64)i * pass->d, block.k + i, n - i < 16 ? n - i : 16, pass->d);
+    pack_v((enum dtype)args->v.dtype, pass->v, block.v, n, pass->dv, (i64)pass->tile_keys * 16);
 }
 
 static struct score_place tile_place(const struct tile_pass *pass, i32 packed)

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * dots_tmpl.h: s = q . k for a chunk of keys, straight from their pages: rows x keys accumulators in registers, reduced
+ * together. One dot product is summed over 16 lanes, the head dim in order, then by vec_sum's tree. */
+
+struct dots {
+    const float *q; /* [n_padded][stride] */
+    i64 stride;
+    i32 n_padded, d;       /* rows: 1, 2 or a multiple of 4 */
+    const u8 *const *k;    /* [n_keys, rounded up to 16] */
+    const u8 *const *next; /* [same], or NULL: the K rows of the chunk that comes next are fetched meanwhile */
+    i64 offset, next_offset;
+    i32 n_keys;
+    float *s; /* [n_padded][CHUNK] */
+};
+
+INLINE void dots_step(vec *acc, i32 n_rows, i32 n_keys, const float *q, i64 q_stride, const vec *k)
+{
+#pragma GCC unroll 4
+    for (i32 r = 0; r < n_rows; r++) {
+        const vec x = vec_load(q + r * q_stride);
+#pragma GCC unroll 16
+        for (i32 t = 0; t < n_keys; t++)
+            acc[r * n_keys + t] = vec_fma(x, k[t], acc[r * n_keys + t]);
+    }
+}
+
+/* Rows from `row` on against keys from `key` on. A cache line of each next row is asked for per line of each row used:
+ * bursts would fill the miss buffers and hold up the loads behind them. */
+INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, const struct dots *a, i32 row, i32 key)
+{
+    const i32 bytes = element_bytes(dtype), a_line = 64 / bytes;
+    const float *q = a->q + row * a->stride;
+    vec acc[VEC_ACCS], x[VEC_ACCS];
+    const u8 *k[VEC_ACCS], *next[VEC_ACCS];
+#pragma GCC unroll 16
+    for (i32 i = 0; i < VEC_ACCS; i++)
+        acc[i] = vec_zero();
+#pragma GCC unroll 16
+    for (i32 t = 0; t < n_keys; t++) {
+        k[t] = a->k[key + t] + a->offset;
+        if (prefetch)
+            next[t] = a->next[key + t] + a->next_offset;
+    }
+    i32 c = 0;
+    for (; c + a_line <= a->d; c += a_line) {
+        if (prefetch) {
+#pragma GCC unroll 16
+            for (i32 t = 0; t < n_keys; t++)
+                __builtin_prefetch(next[t] + (i64)c * bytes, 0, 3);
+        }
+#pragma GCC unroll 2
+        for (i32 part = 0; part < a_line; part += 16) {
+#pragma GCC unroll 16
+            for (i32 t = 0; t < n_keys; t++)
+                x[t] = load_16(dtype, k[t] + (i64)(c + part) * bytes);
+            dots_step(acc, n_rows, n_keys, q + c + part, a->stride, x);
+        }
+    }
+    for (; c < a->d; c += 16) {
+        const i32 left = a->d - c;
+#pragma GCC unroll 16
+        for (i32 t = 0; t < n_keys; t++)
+            x[t] = left < 16 ? load_n(dtype, k[t] + (i64)c * bytes, left) : load_16(dtype, k[t] + (i64)c * bytes);
+        dots_step(acc, n_rows, n_keys, q + c, a->stride, x);
+    }
+    float sums[VEC_ACCS];
+    vec_sums(acc, sums);
+#pragma GCC unroll 4
+    for (i32 r = 0; r < n_rows; r++)
+        memcpy(a->s + (row + r) * CHUNK + key, sums + r * n_keys, (size_t)n_keys * sizeof *sums);
+}
+
+INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
+{
+    enum { AT_ONCE = VEC_ACCS };
+    const i32 n_keys = AT_ONCE / block_rows;
+    for (i32 key = 0; key < a->n_keys; key += n_keys) {
+        i32 row = 0;
+        if (a->next) {
+            dots_block(dtype, block_rows, n_keys, true, a, 0, key);
+            row = block_rows;
+        }
+        for (; row < a->n_padded; row += block_rows)
+            dots_block(dtype, block_rows, n_keys, false, a, row, key);
+    }
+}
+
+#define FOLIO__DOTS(dtype, rows)                            \
+    static void dots_##dtype##_##rows(const struct dots *a) \
+    {                                                       \
+        dots_of(dtype, rows, a);                            \
+    }
+#define FOLIO__DOTS_OF(dtype) FOLIO__DOTS(dtype, 1) FOLIO__DOTS(dtype, 2) FOLIO__DOTS(dtype, 4)
+FOLIO__DOTS_OF(DTYPE_F32)
+FOLIO__DOTS_OF(DTYPE_F16)
+FOLIO__DOTS_OF(DTYPE_BF16)
+
+static void dots(enum dtype dtype, const struct dots *a)
+{
+    static void (*const by[3][3])(const struct dots *) = {
+        { dots_DTYPE_F32_1, dots_DTYPE_F32_2, dots_DTYPE_F32_4 },
+        { dots_DTYPE_F16_1, dots_DTYPE_F16_2, dots_DTYPE_F16_4 },
+        { dots_DTYPE_BF16_1, dots_DTYPE_BF16_2, dots_DTYPE_BF16_4 },
+    };
+    by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * weigh_tmpl.h: o += w * v for a chunk of keys, straight from their pages: rows x columns of o stay in registers over the
+ * chunk; every element of o sums its keys in order. */
+
+struct weigh {
+    const float *w;        /* [n_padded][CHUNK] */
+    i32 n_padded, d;       /* rows: 1, 2 or a multiple of 4 */
+    const u8 *const *v;    /* [end] */
+    const u8 *const *next; /* [end], or NULL: the V rows of the chunk that comes next are fetched meanwhile */
+    i64 offset, next_offset;
+    i32 begin, end; /* keys of the chunk */
+    float *o;       /* [n_padded][stride] */
+    i64 stride;
+};
+
+/* n_vecs vectors of columns from c on; whole: all their elements exist. */
+INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct weigh *a, i32 row, i32 c, bool whole,
+                        bool prefetch)
+{
+    const i32 bytes = element_bytes(dtype);
+    const i64 at = a->offset + (i64)c * bytes, next_at = a->next_offset + (i64)c * bytes;
+    const float *w = a->w + row * CHUNK;
+    float *o = a->o + row * a->stride + c;
+    vec acc[VEC_ACCS], v[VEC_ACCS];
+#pragma GCC unroll 4
+    for (i32 r = 0; r < n_rows; r++)
+#pragma GCC unroll 16
+        for (i32 j = 0; j < n_vecs; j++)
+            acc[r * n_vecs + j] = vec_load(o + r * a->stride + j * 16);
+    for (i32 t = a->begin; t < a->end; t++) {
+        if (prefetch) {
+#pragma GCC unroll 16
+            for (i32 line = 0; line < n_vecs * 16 * bytes; line += 64)
+                __builtin_prefetch(a->next[t] + next_at + line, 0, 3);
+        }
+#pragma GCC unroll 16
+        for (i32 j = 0; j < n_vecs; j++) {
+            const u8 *p = a->v[t] + at + j * 16 * bytes;
+            v[j] = whole ? load_16(dtype, p) : load_n(dtype, p, a->d - c);
+        }
+#pragma GCC unroll 4
+        for (i32 r = 0; r < n_rows; r++) {
+            const vec x = vec_set1(w[r * CHUNK + t]);
+#pragma GCC unroll 16
+            for (i32 j = 0; j < n_vecs; j++)
+                acc[r * n_vecs + j] = vec_fma(x, v[j], acc[r * n_vecs + j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (i32 r = 0; r < n_rows; r++)
+#pragma GCC unroll 16
+        for (i32 j = 0; j < n_vecs; j++)
+            vec_store(o + r * a->stride + j * 16, acc[r * n_vecs + j]);
+}
+
+INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)
+{
+    enum { AT_ONCE = VEC_ACCS };
+    const i32 n_vecs = block_rows == 1 && AT_ONCE > 8 ? 8 : AT_ONCE / block_rows;
+    for (i32 row = 0; row < a->n_padded; row += block_rows) {
+        const bool prefetch = row == 0 && a->next;
+        i32 c = 0;
+        for (; c + 16 * n_vecs <= a->d; c += 16 * n_vecs) {
+            if (prefetch)
+                weigh_block(dtype, block_rows, n_vecs, a, row, c, true, true);
+            else
+                weigh_block(dtype, block_rows, n_vecs, a, row, c, true, false);
+        }
+        for (; c + 16 <= a->d; c += 16)
+            weigh_block(dtype, block_rows, 1, a, row, c, true, false);
+        if (c < a->d)
+            weigh_block(dtype, block_rows, 1, a, row, c, false, false);
+    }
+}
+
+#define FOLIO__WEIGH(dtype, rows)                             \
+    static void weigh_##dtype##_##rows(const struct weigh *a) \
+    {                                                         \
+        weigh_of(dtype, rows, a);                             \
+    }
+#define FOLIO__WEIGH_OF(dtype) FOLIO__WEIGH(dtype, 1) FOLIO__WEIGH(dtype, 2) FOLIO__WEIGH(dtype, 4)
+FOLIO__WEIGH_OF(DTYPE_F32)
+FOLIO__WEIGH_OF(DTYPE_F16)
+FOLIO__WEIGH_OF(DTYPE_BF16)
+
+static void weigh(enum dtype dtype, const struct weigh *a)
+{
+    static void (*const by[3][3])(const struct weigh *) = {
+        { weigh_DTYPE_F32_1, weigh_DTYPE_F32_2, weigh_DTYPE_F32_4 },
+        { weigh_DTYPE_F16_1, weigh_DTYPE_F16_2, weigh_DTYPE_F16_4 },
+        { weigh_DTYPE_BF16_1, weigh_DTYPE_BF16_2, weigh_DTYPE_BF16_4 },
+    };
+    by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
+}
