@@ -25,11 +25,11 @@ static inline const u8 *block_slot(const struct pages_view *pages, const struct 
     return layout_slot(pages, layout_page(table, seq, column), slot, 0);
 }
 
-/* Keys [key, min(key + BLOCK_KEYS, end)). */
-static inline void block_find(struct block *block, const struct attend_args *args, i64 seq, i64 key, i64 end)
+/* Keys [key, min(key + most, end)); most <= BLOCK_KEYS. */
+static inline void block_find(struct block *block, const struct attend_args *args, i64 seq, i64 key, i64 end, i32 most)
 {
     block->key = key;
-    block->n = (i32)clamp_i64(end - key, 0, BLOCK_KEYS);
+    block->n = (i32)clamp_i64(end - key, 0, most);
     i64 column = key / args->page_size, slot = key % args->page_size;
     for (i32 i = 0; i < block->n; column++, slot = 0) {
         const u8 *k = block_slot(&args->k, &args->k_table, seq, column, slot);

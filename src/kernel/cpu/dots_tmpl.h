@@ -5,37 +5,38 @@
 struct dots {
     const float *q; /* [n_padded][stride] */
     i64 stride;
-    i32 n_padded, d;       /* rows: 1, 2 or a multiple of 4 */
-    const u8 *const *k;    /* [n_keys, rounded up to 16] */
-    const u8 *const *next; /* [same], or NULL: the K rows of the chunk that comes next are fetched meanwhile */
-    i64 offset, next_offset;
+    i32 n_padded, d;    /* rows: 1, 2 or a multiple of 4 */
+    const u8 *const *k; /* [n_keys, rounded up to 16] */
+    i64 offset;
+    const u8 *const *next; /* [n_keys, rounded up to 16], or NULL: rows that are fetched into the cache meanwhile, */
+    i64 next_offset;       /* a line for every line used: bursts would fill the miss buffers and hold up the loads */
     i32 n_keys;
     float *s; /* [n_padded][CHUNK] */
 };
 
+/* n_rows * n_keys <= VEC_ACCS; accumulators behind that stay 0. */
 INLINE void dots_step(vec *acc, i32 n_rows, i32 n_keys, const float *q, i64 q_stride, const vec *k)
 {
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 r = 0; r < n_rows; r++) {
         const vec x = vec_load(q + r * q_stride);
-#pragma GCC unroll 16
+        UNROLL(16)
         for (i32 t = 0; t < n_keys; t++)
             acc[r * n_keys + t] = vec_fma(x, k[t], acc[r * n_keys + t]);
     }
 }
 
-/* Rows from `row` on against keys from `key` on. A cache line of each next row is asked for per line of each row used:
- * bursts would fill the miss buffers and hold up the loads behind them. */
+/* Rows from `row` on against keys from `key` on. */
 INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, const struct dots *a, i32 row, i32 key)
 {
     const i32 bytes = element_bytes(dtype), a_line = 64 / bytes;
     const float *q = a->q + row * a->stride;
     vec acc[VEC_ACCS], x[VEC_ACCS];
     const u8 *k[VEC_ACCS], *next[VEC_ACCS];
-#pragma GCC unroll 16
+    UNROLL(16)
     for (i32 i = 0; i < VEC_ACCS; i++)
         acc[i] = vec_zero();
-#pragma GCC unroll 16
+    UNROLL(16)
     for (i32 t = 0; t < n_keys; t++) {
         k[t] = a->k[key + t] + a->offset;
         if (prefetch)
@@ -44,13 +45,13 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
     i32 c = 0;
     for (; c + a_line <= a->d; c += a_line) {
         if (prefetch) {
-#pragma GCC unroll 16
+            UNROLL(16)
             for (i32 t = 0; t < n_keys; t++)
                 __builtin_prefetch(next[t] + (i64)c * bytes, 0, 3);
         }
-#pragma GCC unroll 2
+        UNROLL(2)
         for (i32 part = 0; part < a_line; part += 16) {
-#pragma GCC unroll 16
+            UNROLL(16)
             for (i32 t = 0; t < n_keys; t++)
                 x[t] = load_16(dtype, k[t] + (i64)(c + part) * bytes);
             dots_step(acc, n_rows, n_keys, q + c + part, a->stride, x);
@@ -58,14 +59,14 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
     }
     for (; c < a->d; c += 16) {
         const i32 left = a->d - c;
-#pragma GCC unroll 16
+        UNROLL(16)
         for (i32 t = 0; t < n_keys; t++)
             x[t] = left < 16 ? load_n(dtype, k[t] + (i64)c * bytes, left) : load_16(dtype, k[t] + (i64)c * bytes);
         dots_step(acc, n_rows, n_keys, q + c, a->stride, x);
     }
     float sums[VEC_ACCS];
     vec_sums(acc, sums);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 r = 0; r < n_rows; r++)
         memcpy(a->s + (row + r) * CHUNK + key, sums + r * n_keys, (size_t)n_keys * sizeof *sums);
 }
@@ -73,7 +74,7 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
 INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
 {
     enum { AT_ONCE = VEC_ACCS };
-    const i32 n_keys = AT_ONCE / block_rows;
+    const i32 n_keys = AT_ONCE / block_rows < 8 ? AT_ONCE / block_rows : 8;
     for (i32 key = 0; key < a->n_keys; key += n_keys) {
         i32 row = 0;
         if (a->next) {

@@ -7,6 +7,7 @@
 #include "folio/device.h"
 #include "kernel/cpu/block.h"
 #include "kernel/cpu/keys.h"
+#include "kernel/cpu/unroll.h"
 #include "kernel/kernels.h"
 #include "kernel/layout.h"
 

@@ -25,7 +25,9 @@ struct rows_pass {
     float *o, *total;     /* [n_heads][n_padded][v_pad] of this split; of the splits before */
     float *m, *l;         /* [n_heads][n_padded], [n_heads][n_padded][16] */
     float *total_m, *total_l;
-    float *s; /* [n_padded][CHUNK] */
+    float *s;     /* [n_padded][CHUNK] */
+    i32 chunk;    /* keys a chunk */
+    bool by_slot; /* pages hold all heads of a slot together */
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys; /* of any row */
 };
@@ -70,6 +72,17 @@ static float *take(float **scratch, i64 n)
     return taken;
 }
 
+/* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1 with what
+ * is fetched ahead. A power of two in 8 .. CHUNK. */
+static i32 chunk_keys(const struct attend_args *args)
+{
+    const i64 row_bytes = (i64)args->k.head_dim * element_bytes((enum dtype)args->k.dtype);
+    i32 keys = CHUNK;
+    while (keys > 8 && keys * row_bytes > (args->k.dtype == DTYPE_F32 ? 4096 : 8192))
+        keys /= 2;
+    return keys;
+}
+
 static void rows_begin(struct rows_pass *pass, const struct attend_args *args, const struct attend_item *item,
                        i32 n_heads, void *scratch)
 {
@@ -80,6 +93,8 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->n_padded = padded_rows(pass->n_rows);
     pass->k_pad = padded_dim(args->k.head_dim);
     pass->v_pad = padded_dim(args->v.head_dim);
+    pass->chunk = chunk_keys(args);
+    pass->by_slot = args->k.head_stride < args->k.slot_stride;
     float *next = scratch;
     const i64 rows = (i64)n_heads * pass->n_padded;
     pass->q = take(&next, rows * pass->k_pad);
@@ -130,14 +145,9 @@ static void rows_clear(float *o, float *m, float *l, i64 n_rows, i32 d, i32 l_wi
 
 /* A chunk of a block, as one kv head of the pass sees it. */
 struct rows_step {
-    const struct block *block;
-    i32 head, at, n; /* keys at .. at + n of the block; n 0 = nothing */
+    const struct block *block, *after; /* after: the block that comes next */
+    i32 head, at, n;                   /* keys at .. at + n of the block */
 };
-
-static struct rows_step rows_step_at(const struct block *block, i32 head, i32 at)
-{
-    return (struct rows_step){ block, head, at, (i32)clamp_i64(block->n - at, 0, CHUNK) };
-}
 
 /* Scores -> weights; o rescaled where the maximum moved. */
 static void rows_weights(const struct rows_pass *pass, const struct rows_step *step)
@@ -156,53 +166,77 @@ static void rows_weights(const struct rows_pass *pass, const struct rows_step *s
             const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
             score_row(pass->args, &pass->rule, &at, key, lo, hi, s);
         }
-        const float factor = weight_row(s, CHUNK, lo, hi, pass->rule.c, &pass->m[row], pass->l + row * 16);
+        const float factor =
+            weight_row(s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c, &pass->m[row], pass->l + row * 16);
         if (factor != 1.0f)
             scale_row(pass->o + row * pass->v_pad, pass->v_pad, factor);
     }
 }
 
-static void rows_chunk(const struct rows_pass *pass, const struct rows_step *step, const struct rows_step *next)
+/* Rows to fetch while a step's rows of K or V are used: row t at rows[t] + offset. */
+struct rows_ahead {
+    const u8 *const *rows; /* NULL = none */
+    i64 offset;
+    const u8 *list[CHUNK];
+};
+
+/* Those of the next step; but where pages hold all heads of a slot together, slots of the block after with all their heads:
+ * the order in memory. */
+static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
+                            const struct pages_view *pages, bool is_v)
+{
+    const struct block *block = step->block, *after = step->after;
+    const u8 *const *rows = is_v ? block->v : block->k, *const *rows_after = is_v ? after->v : after->k;
+    ahead->offset = pass->head_begin * pages->head_stride;
+    if (pass->by_slot) {
+        i32 slot = step->head * step->n / pass->n_heads, head = step->head * step->n % pass->n_heads;
+        for (i32 t = 0; t < step->n; t++) {
+            ahead->list[t] = rows_after[slot] + head * pages->head_stride;
+            slot += head + 1 == pass->n_heads;
+            head = head + 1 == pass->n_heads ? 0 : head + 1;
+        }
+        ahead->rows = after->n > 0 ? ahead->list : NULL;
+    } else if (step->at + step->n < block->n) {
+        ahead->rows = rows + step->at + step->n;
+        ahead->offset += step->head * pages->head_stride;
+    } else if (step->head + 1 < pass->n_heads) {
+        ahead->rows = rows;
+        ahead->offset += (step->head + 1) * pages->head_stride;
+    } else {
+        ahead->rows = after->n > 0 ? rows_after : NULL;
+    }
+}
+
+static void rows_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
     const struct attend_args *args = pass->args;
-    const i64 head = pass->head_begin + step->head, next_head = pass->head_begin + next->head;
-    const i64 row = (i64)step->head * pass->n_padded;
+    const i64 head = pass->head_begin + step->head, row = (i64)step->head * pass->n_padded;
+    struct rows_ahead ahead;
+    rows_look_ahead(&ahead, pass, step, &args->k, false);
     dots((enum dtype)args->k.dtype, &(struct dots){ .q = pass->q + row * pass->k_pad,
                                                     .stride = pass->k_pad,
                                                     .n_padded = pass->n_padded,
                                                     .d = args->k.head_dim,
                                                     .k = step->block->k + step->at,
-                                                    .next = next->n ? next->block->k + next->at : NULL,
                                                     .offset = head * args->k.head_stride,
-                                                    .next_offset = next_head * args->k.head_stride,
+                                                    .next = ahead.rows,
+                                                    .next_offset = ahead.offset,
                                                     .n_keys = step->n,
                                                     .s = pass->s });
     rows_weights(pass, step);
+    rows_look_ahead(&ahead, pass, step, &args->v, true);
     weigh((enum dtype)args->v.dtype,
           &(struct weigh){ .w = pass->s,
                            .n_padded = pass->n_padded,
                            .d = args->v.head_dim,
                            .v = step->block->v + step->at,
-                           .next = next->n ? next->block->v + next->at : NULL,
                            .offset = head * args->v.head_stride,
-                           .next_offset = next_head * args->v.head_stride,
+                           .next = ahead.rows,
+                           .next_offset = ahead.offset,
                            .begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0),
                            .end = step->n,
                            .o = pass->o + row * pass->v_pad,
                            .stride = pass->v_pad });
-}
-
-/* One block, all heads; `after` is the block that comes next. */
-static void rows_block(const struct rows_pass *pass, const struct block *block, const struct block *after)
-{
-    for (i32 h = 0; h < pass->n_heads; h++)
-        for (i32 at = 0; at < block->n; at += CHUNK) {
-            const struct rows_step step = rows_step_at(block, h, at);
-            const struct rows_step next = at + CHUNK < block->n   ? rows_step_at(block, h, at + CHUNK)
-                                          : h + 1 < pass->n_heads ? rows_step_at(block, h + 1, 0)
-                                                                  : rows_step_at(after, 0, 0);
-            rows_chunk(pass, &step, &next);
-        }
 }
 
 static void rows_split(const struct rows_pass *pass, i64 split)
@@ -214,12 +248,17 @@ static void rows_split(const struct rows_pass *pass, i64 split)
     if (keys.begin >= keys.end)
         return;
     struct block blocks[2]; /* the one at work and the next, by turns */
-    i32 now = 0;
-    block_find(&blocks[now], pass->args, item->seq, keys.begin - (keys.begin - begin) % CHUNK, keys.end);
-    while (blocks[now].n > 0) {
-        block_find(&blocks[1 - now], pass->args, item->seq, blocks[now].key + BLOCK_KEYS, keys.end);
-        rows_block(pass, &blocks[now], &blocks[1 - now]);
-        now = 1 - now;
+    struct block *block = &blocks[0], *after = &blocks[1];
+    const i32 most = pass->by_slot ? pass->chunk : BLOCK_KEYS, chunk = pass->chunk;
+    block_find(block, pass->args, item->seq, keys.begin - (keys.begin - begin) % chunk, keys.end, most);
+    while (block->n > 0) {
+        block_find(after, pass->args, item->seq, block->key + most, keys.end, most);
+        for (i32 head = 0; head < pass->n_heads; head++)
+            for (i32 at = 0; at < block->n; at += chunk)
+                rows_chunk(pass, &(struct rows_step){ block, after, head, at, (i32)min_i64(block->n - at, chunk) });
+        struct block *done = block;
+        block = after;
+        after = done;
     }
 }
 

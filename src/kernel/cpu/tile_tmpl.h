@@ -122,7 +122,7 @@ static void tile_pack(const struct tile_pass *pass, i64 key, i32 n)
 {
     const struct attend_args *args = pass->args;
     struct block block;
-    block_find(&block, args, pass->item->seq, key, key + n);
+    block_find(&block, args, pass->item->seq, key, key + n, BLOCK_KEYS);
     for (i32 i = 0; i < n; i++) {
         block.k[i] += pass->head * args->k.head_stride;
         block.v[i] += pass->head * args->v.head_stride;
@@ -170,26 +170,26 @@ static void tile_load_q(const struct tile_pass *pass)
 INLINE void score_block(i32 n_rows, i32 n_cols, const float *q, const float *k, i32 d, float *s)
 {
     vec acc[VEC_TILE_ROWS * VEC_TILE_COLS], b[VEC_TILE_COLS];
-#pragma GCC unroll 24
+    UNROLL(24)
     for (i32 i = 0; i < n_rows * n_cols; i++)
         acc[i] = vec_zero();
     for (i32 i = 0; i < d; i++) {
-#pragma GCC unroll 2
+        UNROLL(2)
         for (i32 j = 0; j < n_cols; j++)
             b[j] = vec_load(k + (j * d + i) * 16);
-#pragma GCC unroll 12
+        UNROLL(12)
         for (i32 r = 0; r < n_rows; r++) {
             const vec a = vec_set1(q[i * STRIP + r]);
-#pragma GCC unroll 2
+            UNROLL(2)
             for (i32 j = 0; j < n_cols; j++)
                 acc[r * n_cols + j] = vec_fma(a, b[j], acc[r * n_cols + j]);
         }
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 2
-        for (i32 j = 0; j < n_cols; j++)
-            vec_store(s + r * S_STRIDE + j * 16, acc[r * n_cols + j]);
+        UNROLL(2)
+    for (i32 j = 0; j < n_cols; j++)
+        vec_store(s + r * S_STRIDE + j * 16, acc[r * n_cols + j]);
 }
 
 /* o [row][stride] += w [row][S_STRIDE] * v [col][panel / 16][16], keys [begin, end) */
@@ -197,28 +197,28 @@ INLINE void value_block(i32 n_rows, i32 n_cols, const float *w, const float *v, 
                         i64 stride)
 {
     vec acc[VEC_TILE_ROWS * VEC_TILE_COLS], b[VEC_TILE_COLS];
-#pragma GCC unroll 12
+    UNROLL(12)
     for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 2
-        for (i32 j = 0; j < n_cols; j++)
-            acc[r * n_cols + j] = vec_load(o + r * stride + j * 16);
+        UNROLL(2)
+    for (i32 j = 0; j < n_cols; j++)
+        acc[r * n_cols + j] = vec_load(o + r * stride + j * 16);
     for (i32 t = begin; t < end; t++) {
-#pragma GCC unroll 2
+        UNROLL(2)
         for (i32 j = 0; j < n_cols; j++)
             b[j] = vec_load(v + j * panel + t * 16);
-#pragma GCC unroll 12
+        UNROLL(12)
         for (i32 r = 0; r < n_rows; r++) {
             const vec a = vec_set1(w[r * S_STRIDE + t]);
-#pragma GCC unroll 2
+            UNROLL(2)
             for (i32 j = 0; j < n_cols; j++)
                 acc[r * n_cols + j] = vec_fma(a, b[j], acc[r * n_cols + j]);
         }
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 2
-        for (i32 j = 0; j < n_cols; j++)
-            vec_store(o + r * stride + j * 16, acc[r * n_cols + j]);
+        UNROLL(2)
+    for (i32 j = 0; j < n_cols; j++)
+        vec_store(o + r * stride + j * 16, acc[r * n_cols + j]);
 }
 
 /* Columns [first, last) in panels of 16 for n_rows rows. */

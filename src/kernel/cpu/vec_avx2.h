@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/types.h"
+#include "kernel/cpu/unroll.h"
 
 #define VEC_NAME "avx2"
 #define VEC_ISA FOLIO_ISA_AVX2
@@ -267,24 +268,24 @@ static inline void vec_sums(const vec a[VEC_ACCS], float sums[VEC_ACCS])
 static inline void vec_transpose_8(__m256 a[8])
 {
     __m256 b[8];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 i = 0; i < 8; i += 2) {
         b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
         b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
     }
-#pragma GCC unroll 2
+    UNROLL(2)
     for (i32 i = 0; i < 8; i += 4) {
         a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
         a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
         a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
         a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 k = 0; k < 4; k++) {
         b[k] = _mm256_permute2f128_ps(a[k], a[k + 4], 0x20);
         b[k + 4] = _mm256_permute2f128_ps(a[k], a[k + 4], 0x31);
     }
-#pragma GCC unroll 8
+    UNROLL(8)
     for (i32 i = 0; i < 8; i++)
         a[i] = b[i];
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "base/types.h"
+#include "kernel/cpu/unroll.h"
 
 #define VEC_NAME "avx512"
 #define VEC_ISA FOLIO_ISA_AVX512
@@ -230,10 +231,10 @@ static inline vec vec_fold_2(vec a, vec b)
 static inline void vec_sums(const vec a[VEC_ACCS], float sums[VEC_ACCS])
 {
     vec h8[8], h4[4];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (i32 i = 0; i < 8; i++)
         h8[i] = vec_fold_16(a[i], a[i + 8]);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 i = 0; i < 4; i++)
         h4[i] = vec_fold_8(h8[i], h8[i + 4]);
     vec_store(sums, vec_fold_2(vec_fold_4(h4[0], h4[2]), vec_fold_4(h4[1], h4[3])));
@@ -242,19 +243,19 @@ static inline void vec_sums(const vec a[VEC_ACCS], float sums[VEC_ACCS])
 static inline void vec_transpose(vec a[16])
 {
     vec b[16];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (i32 i = 0; i < 16; i += 2) { /* pairs of rows by element */
         b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
         b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 i = 0; i < 16; i += 4) { /* fours of rows: a[i + k] holds columns k, k + 4, k + 8, k + 12 */
         a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
         a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
         a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
         a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 k = 0; k < 4; k++) { /* gather the quarters of four fours */
         const vec even_01 = _mm512_shuffle_f32x4(a[k], a[k + 4], 0x88),
                   odd_01 = _mm512_shuffle_f32x4(a[k], a[k + 4], 0xdd);
@@ -265,7 +266,7 @@ static inline void vec_transpose(vec a[16])
         b[k + 4] = _mm512_shuffle_f32x4(odd_01, odd_23, 0x88);
         b[k + 12] = _mm512_shuffle_f32x4(odd_01, odd_23, 0xdd);
     }
-#pragma GCC unroll 16
+    UNROLL(16)
     for (i32 i = 0; i < 16; i++)
         a[i] = b[i];
 }

@@ -3,11 +3,12 @@
  * chunk; every element of o sums its keys in order. */
 
 struct weigh {
-    const float *w;        /* [n_padded][CHUNK] */
-    i32 n_padded, d;       /* rows: 1, 2 or a multiple of 4 */
-    const u8 *const *v;    /* [end] */
-    const u8 *const *next; /* [end], or NULL: the V rows of the chunk that comes next are fetched meanwhile */
-    i64 offset, next_offset;
+    const float *w;     /* [n_padded][CHUNK] */
+    i32 n_padded, d;    /* rows: 1, 2 or a multiple of 4 */
+    const u8 *const *v; /* [end] */
+    i64 offset;
+    const u8 *const *next; /* [end], or NULL: rows that are fetched meanwhile, as in dots */
+    i64 next_offset;
     i32 begin, end; /* keys of the chunk */
     float *o;       /* [n_padded][stride] */
     i64 stride;
@@ -22,35 +23,35 @@ INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct w
     const float *w = a->w + row * CHUNK;
     float *o = a->o + row * a->stride + c;
     vec acc[VEC_ACCS], v[VEC_ACCS];
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 16
-        for (i32 j = 0; j < n_vecs; j++)
-            acc[r * n_vecs + j] = vec_load(o + r * a->stride + j * 16);
+        UNROLL(16)
+    for (i32 j = 0; j < n_vecs; j++)
+        acc[r * n_vecs + j] = vec_load(o + r * a->stride + j * 16);
     for (i32 t = a->begin; t < a->end; t++) {
         if (prefetch) {
-#pragma GCC unroll 16
+            UNROLL(16)
             for (i32 line = 0; line < n_vecs * 16 * bytes; line += 64)
                 __builtin_prefetch(a->next[t] + next_at + line, 0, 3);
         }
-#pragma GCC unroll 16
+        UNROLL(16)
         for (i32 j = 0; j < n_vecs; j++) {
             const u8 *p = a->v[t] + at + j * 16 * bytes;
             v[j] = whole ? load_16(dtype, p) : load_n(dtype, p, a->d - c);
         }
-#pragma GCC unroll 4
+        UNROLL(4)
         for (i32 r = 0; r < n_rows; r++) {
             const vec x = vec_set1(w[r * CHUNK + t]);
-#pragma GCC unroll 16
+            UNROLL(16)
             for (i32 j = 0; j < n_vecs; j++)
                 acc[r * n_vecs + j] = vec_fma(x, v[j], acc[r * n_vecs + j]);
         }
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (i32 r = 0; r < n_rows; r++)
-#pragma GCC unroll 16
-        for (i32 j = 0; j < n_vecs; j++)
-            vec_store(o + r * a->stride + j * 16, acc[r * n_vecs + j]);
+        UNROLL(16)
+    for (i32 j = 0; j < n_vecs; j++)
+        vec_store(o + r * a->stride + j * 16, acc[r * n_vecs + j]);
 }
 
 INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)

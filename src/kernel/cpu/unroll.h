@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * unroll.h: loops over registers: their trip count is a constant, and they must vanish. */
+#ifndef FOLIO_KERNEL_CPU_UNROLL_H
+#define FOLIO_KERNEL_CPU_UNROLL_H
+
+#define FOLIO__PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define UNROLL(n) FOLIO__PRAGMA(clang loop unroll(full))
+#else
+#define UNROLL(n) FOLIO__PRAGMA(GCC unroll n)
+#endif
+
+#endif
