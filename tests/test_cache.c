@@ -117,6 +117,22 @@ static void a_shortage_changes_nothing_and_gives_its_numbers(void **state)
     finish(&cache);
 }
 
+/* One page: without page 0 there is nothing to hand out, with it there is one. */
+static void a_pool_of_one_page(void **state)
+{
+    (void)state;
+    for (u32 flags = 0; flags < 4; flags++) {
+        folio_cache *cache = make(1, 4, flags);
+        const folio_seq a = open_seq(cache);
+        i64 slots[4];
+        assert_ok(folio_seq_reserve(cache, a, 0));
+        assert_int_equal(folio_seq_append(cache, a, 4, slots),
+                         flags & FOLIO_CACHE_USE_PAGE_0 ? FOLIO_OK : FOLIO_ETOOBIG);
+        assert_int_equal(folio_seq_append(cache, a, 1, slots), FOLIO_ETOOBIG);
+        finish(&cache);
+    }
+}
+
 static void a_row_holds_at_most_its_width(void **state)
 {
     (void)state;
@@ -237,6 +253,7 @@ int main(void)
         cmocka_unit_test(reserve_never_shrinks_and_append_fills_what_is_reserved),
         cmocka_unit_test(slots_are_64_bit),
         cmocka_unit_test(a_shortage_changes_nothing_and_gives_its_numbers),
+        cmocka_unit_test(a_pool_of_one_page),
         cmocka_unit_test(a_row_holds_at_most_its_width),
         cmocka_unit_test(a_batch_is_all_or_nothing_and_names_each_once),
         cmocka_unit_test(truncate_drops_whole_pages_reserved_ones_too),

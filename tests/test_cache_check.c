@@ -93,12 +93,28 @@ static void giving_back_a_page_twice_is_found_by_the_call_itself(void **state)
     folio_cache_destroy(&cache);
 }
 
+static void a_row_that_names_no_page_is_found_by_the_call_itself(void **state)
+{
+    (void)state;
+    for (i32 kind = 0; kind < 3; kind++) {
+        folio_cache *cache = make(8, 4, 0);
+        const folio_seq a = open_seq(cache);
+        folio_seq b;
+        assert_ok(folio_seq_append(cache, a, 9, NULL));
+        seq_row(cache, seq_find(cache, a))[1] = kind == 2 ? 7 : 8; /* nobody holds 7; there is no 8 */
+        assert_int_equal(kind == 0 ? folio_seq_fork(cache, a, &b) : folio_seq_truncate(cache, a, 4), FOLIO_ECORRUPT);
+        assert_int_equal(folio_cache_check(cache), FOLIO_ECORRUPT);
+        folio_cache_destroy(&cache);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_create_allocates_and_a_failed_create_leaves_nothing),
         cmocka_unit_test(a_broken_invariant_is_found_and_latched),
         cmocka_unit_test(giving_back_a_page_twice_is_found_by_the_call_itself),
+        cmocka_unit_test(a_row_that_names_no_page_is_found_by_the_call_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

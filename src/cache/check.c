@@ -38,8 +38,8 @@ static folio_status check_row(const folio_cache *cache, const struct seq *seq)
           cache->row_pages);
     CHECK(seq->n_tokens >= 0 && seq->n_tokens <= seq->n_pages * cache->page_size, "slot %d: %lld tokens in %d pages",
           slot, (long long)seq->n_tokens, seq->n_pages);
-    CHECK(seq->n_lent >= 0 && seq->n_lent <= seq->n_pages && !seq->copy_tail, "slot %d: %d of %d pages lent", slot,
-          seq->n_lent, seq->n_pages);
+    CHECK(seq->n_lent >= 0 && seq->n_lent <= pages_for(cache, seq->n_tokens) && !seq->copy_tail,
+          "slot %d: %d pages lent, %lld tokens", slot, seq->n_lent, (long long)seq->n_tokens);
     for (i32 column = 0; column < seq->n_pages; column++) {
         const i32 id = row[column];
         CHECK(id >= 0 && id < cache->n_pages, "slot %d, column %d: page %d of %d", slot, column, id, cache->n_pages);

@@ -114,7 +114,7 @@ void folio__free_list_take(struct free_list *list, i32 before, i32 *ids, i32 n)
     }
     i32 last = before;
     for (i32 i = 0; i < n; i++) {
-        const bool next_is_free = last >= 0 && last < list->n_pages - 1 && folio__free_list_tree_has(list, last + 1);
+        const bool next_is_free = last >= 0 && folio__free_list_tree_has(list, last + 1);
         ids[i] = last = next_is_free ? last + 1 : tree_lowest(list);
         tree_take(list, last);
     }

@@ -28,7 +28,7 @@ static void add_need(folio_cache *cache, struct seq *seq, i64 n_tokens, struct n
     add_saturating(&need->n_pages, n_row - seq->n_pages);
 
     const i64 n_full = full_pages(cache, seq->n_tokens);
-    if (n_tokens > seq->n_tokens && n_full < seq->n_lent && seq->n_tokens > n_full * cache->page_size) {
+    if (n_tokens > seq->n_tokens && n_full < seq->n_lent) { /* half full: lent pages hold tokens */
         struct page *tail = &cache->pages[seq_row(cache, seq)[n_full]];
         if (tail->n_holders > 1) {
             cache->n_shared -= --tail->n_holders == 1;
