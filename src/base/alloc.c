@@ -10,7 +10,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HEADER_BYTES = 64 };
+enum {
+    HEADER_BYTES = 64,
+    SMALL_BYTES = 64 << 10, /* a reservation that is not worth a trip to the kernel */
+};
 
 struct header {
     size_t mapped_bytes; /* 0 = from the heap */
@@ -49,6 +52,8 @@ void *folio__alloc_zero(size_t n_bytes)
 
 void *folio__reserve_zero(size_t n_bytes)
 {
+    if (n_bytes <= SMALL_BYTES)
+        return folio__alloc_zero(n_bytes);
     if (must_fail() || n_bytes > SIZE_MAX - HEADER_BYTES)
         return NULL;
     const size_t total = n_bytes + HEADER_BYTES;
