@@ -89,9 +89,11 @@ static bool all_look_the_same(const folio_plan *plan, const folio_attend_args *a
     const bool unsupported = args->k_scale || args->v_scale || args->score_mod || args->mask_mod || args->block_mask;
     if (!same_options || !same_lengths || unsupported)
         return false;
-    for (i32 i = 0; i < N_BOUND; i++)
-        if (!looks_the_same(&plan->seen[i], tensor_at(args, i)))
+    for (i32 i = 0; i < N_BOUND; i++) {
+        const bool is_left_away = i == LSE && !args->lse; /* as it may be in any call */
+        if (!is_left_away && !looks_the_same(&plan->seen[i], tensor_at(args, i)))
             return false;
+    }
     return true;
 }
 
