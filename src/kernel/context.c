@@ -9,7 +9,6 @@
 
 #define FOLIO__CONTEXT_MAGIC UINT64_C(0x66436f6e74657874) /* "fContext" */
 
-#pragma weak folio__kernels_ref /* until it is written */
 
 enum { MAX_THREADS = 1024 };
 

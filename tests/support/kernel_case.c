@@ -35,14 +35,43 @@ static float random_normal(u64 *state) /* about standard normal; |x| <= 6 */
     return (float)sum / (float)(1 << 20) - 6.0f;
 }
 
+/* Under address sanitizer a red zone must not be read either. */
+#if defined(__SANITIZE_ADDRESS__)
+void __asan_poison_memory_region(const volatile void *p, size_t n);
+void __asan_unpoison_memory_region(const volatile void *p, size_t n);
+#else
+#define __asan_poison_memory_region(p, n) ((void)(p), (void)(n))
+#define __asan_unpoison_memory_region(p, n) ((void)(p), (void)(n))
+#endif
+
+static void guarded_lock(const struct guarded *g, bool lock)
+{
+    u8 *const zones[] = { g->block, g->block + RED_BYTES + g->bytes };
+    for (size_t i = 0; i < COUNT_OF(zones); i++)
+        if (lock)
+            __asan_poison_memory_region(zones[i], RED_BYTES);
+        else
+            __asan_unpoison_memory_region(zones[i], RED_BYTES);
+}
+
+static void guarded_free(struct guarded *g)
+{
+    if (g->block)
+        guarded_lock(g, false);
+    free(g->block);
+    g->block = NULL;
+}
+
 static void *guarded_alloc(struct guarded *g, size_t bytes, int fill)
 {
+    guarded_free(g);
     g->bytes = bytes;
     g->block = aligned_alloc(64, (bytes + 2 * RED_BYTES + 63) / 64 * 64);
     if (!g->block)
         abort();
     memset(g->block, RED, bytes + 2 * RED_BYTES);
     memset(g->block + RED_BYTES, fill, bytes);
+    guarded_lock(g, true);
     return g->block + RED_BYTES;
 }
 
@@ -51,8 +80,10 @@ static bool guarded_intact(const struct guarded *g)
     if (!g->block)
         return true;
     bool intact = true;
+    guarded_lock(g, false);
     for (size_t i = 0; i < RED_BYTES; i++)
         intact &= g->block[i] == RED && g->block[RED_BYTES + g->bytes + i] == RED;
+    guarded_lock(g, true);
     return intact;
 }
 
@@ -117,14 +148,14 @@ static void fill_table(struct kernel_memory *m, struct table_view *table, struct
 }
 
 static void fill_pages(const struct kernel_memory *m, const struct pages_view *view, const struct table_view *table,
-                       u64 *random)
+                       bool ones, u64 *random)
 {
     const struct kernel_case *c = &m->c;
     for (i64 key = 0; key < c->kv_len; key++)
         for (i32 head = 0; head < c->n_kv_heads; head++) {
             u8 *row = layout_slot(view, layout_page(table, SEQ, key / c->page_size), key % c->page_size, head);
             for (i32 i = 0; i < view->head_dim; i++)
-                folio__store_float(c->kv_dtype, row + i * element(c->kv_dtype), random_normal(random));
+                folio__store_float(c->kv_dtype, row + i * element(c->kv_dtype), ones ? 1.0f : random_normal(random));
         }
 }
 
@@ -148,8 +179,8 @@ static void make_pages(struct kernel_memory *m, u64 *random)
         fill_table(m, &m->args.v_table, &m->v_ids, random);
     else
         m->args.v_table = m->args.k_table;
-    fill_pages(m, &m->args.k, &m->args.k_table, random);
-    fill_pages(m, &m->args.v, &m->args.v_table, random);
+    fill_pages(m, &m->args.k, &m->args.k_table, false, random);
+    fill_pages(m, &m->args.v, &m->args.v_table, c->ones, random);
 }
 
 /* ---- the rest */
@@ -263,7 +294,7 @@ void kernel_memory_destroy(struct kernel_memory *m)
 {
     struct guarded *const blocks[] = EACH_BLOCK(m);
     for (size_t i = 0; i < COUNT_OF(blocks); i++)
-        free(blocks[i]->block);
+        guarded_free(blocks[i]);
     free(m);
 }
 
@@ -298,9 +329,6 @@ static void run_unit(struct kernel_memory *m, const struct kernels *kernels, con
 
 static void make_partials(struct kernel_memory *m, i64 n)
 {
-    free(m->part_o.block);
-    free(m->part_m.block);
-    free(m->part_l.block);
     m->args.part.o = guarded_alloc(&m->part_o, (size_t)(n * m->c.dv) * sizeof(float), 0xff);
     m->args.part.m = guarded_alloc(&m->part_m, (size_t)n * sizeof(float), 0xff);
     m->args.part.l = guarded_alloc(&m->part_l, (size_t)n * sizeof(float), 0xff);
@@ -321,7 +349,6 @@ bool kernel_memory_run(struct kernel_memory *m, const struct kernels *kernels, c
     memset(m->out.block + RED_BYTES, 0xff, m->out.bytes);
     if (m->lse.block)
         memset(m->lse.block + RED_BYTES, 0xff, m->lse.bytes);
-    free(m->scratch.block);
     guarded_alloc(&m->scratch, kernels->scratch_bytes(&m->args), 0xff);
     make_partials(m, n_splits * rows_once * c->group * heads_once);
     for (i64 row = 0; row < c->q_len; row += rows_once)
@@ -379,11 +406,12 @@ const char *kernel_case_text(const struct kernel_case *c)
         ".scale_is_set = %d, .scale = %.17g, .softcap = %.17g, .causal = %d, .align = %d, .window_is_set = %d, "
         ".window_left = %lld, .window_right = %lld, .alibi = %d, .sinks = %d, .bias_dtype = %d, .bias_strided = %d, "
         ".bias_per_key = %d, .mask = %d, .mask_per_token = %d, .empty_mask = %d, .no_lse = %d, .magnitude = %.9gf, "
+        ".ones = %d, "
         ".seed = %llu",
         c->q_len, c->kv_len, c->group, c->n_kv_heads, c->d, c->dv, c->page_size, c->q_dtype, c->kv_dtype, c->hnd,
         c->gaps, c->interleaved, c->csr, c->ids_are_i64, c->v_table, c->scale_is_set, c->scale, c->softcap, c->causal,
         c->align, c->window_is_set, (long long)c->window_left, (long long)c->window_right, c->alibi, c->sinks,
         c->bias_dtype, c->bias_strided, c->bias_per_key, c->mask, c->mask_per_token, c->empty_mask, c->no_lse,
-        (double)c->magnitude, (unsigned long long)c->seed);
+        (double)c->magnitude, c->ones, (unsigned long long)c->seed);
     return text;
 }

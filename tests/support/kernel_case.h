@@ -26,6 +26,7 @@ struct kernel_case { /* 0 is a plain default wherever that makes sense */
     bool empty_mask; /* the mask removes everything for some rows */
     bool no_lse;
     float magnitude; /* of q; 0 = 1 */
+    bool ones;       /* every value of V is 1: then so is every out, to the last bit */
     u64 seed;
 };
 

@@ -188,22 +188,23 @@ static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pa
     const struct block *block = step->block, *after = step->after;
     const u8 *const *rows = is_v ? block->v : block->k, *const *rows_after = is_v ? after->v : after->k;
     ahead->offset = pass->head_begin * pages->head_stride;
-    if (pass->by_slot) {
+    ahead->rows = NULL;
+    if (pass->by_slot && after->n > 0) {
         i32 slot = step->head * step->n / pass->n_heads, head = step->head * step->n % pass->n_heads;
         for (i32 t = 0; t < step->n; t++) {
             ahead->list[t] = rows_after[slot] + head * pages->head_stride;
             slot += head + 1 == pass->n_heads;
             head = head + 1 == pass->n_heads ? 0 : head + 1;
         }
-        ahead->rows = after->n > 0 ? ahead->list : NULL;
+        ahead->rows = ahead->list;
     } else if (step->at + step->n < block->n) {
         ahead->rows = rows + step->at + step->n;
         ahead->offset += step->head * pages->head_stride;
     } else if (step->head + 1 < pass->n_heads) {
         ahead->rows = rows;
         ahead->offset += (step->head + 1) * pages->head_stride;
-    } else {
-        ahead->rows = after->n > 0 ? rows_after : NULL;
+    } else if (after->n > 0) {
+        ahead->rows = rows_after;
     }
 }
 
