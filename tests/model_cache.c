@@ -94,7 +94,8 @@ static i32 copy_into(const struct model *m, i32 page)
 static void drop_copy(struct model *m, i32 at)
 {
     m->n_copies--;
-    memmove(m->copies[at], m->copies[at + 1], sizeof m->copies[0] * (size_t)(m->n_copies - at));
+    for (i32 i = at; i < m->n_copies; i++)
+        memcpy(m->copies[i], m->copies[i + 1], sizeof m->copies[0]);
 }
 
 /* A page without holders goes back, with the copy into it, unless a later copy reads what that brings. */
