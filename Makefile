@@ -12,8 +12,11 @@ all: setup-build
 setup-%:
 	@tools/bootstrap $*
 
+# 200 real requests at 1/16 of their length, through 8 layers; checked, and drawn into examples/data/out
 demo: setup-demo all
-	@tools/demo
+	@mkdir -p examples/data/out
+	build/folio replay examples/data/mooncake_conversation_200.jsonl --scale-lengths 1/16 --layers 8 \
+		--plot examples/data/out/demo.svg
 
 python: setup-python
 	@tools/python
