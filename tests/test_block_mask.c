@@ -225,39 +225,6 @@ static void check_pieces(const struct keep *keep, i64 begin, i64 end, i64 quantu
     }
 }
 
-static folio_block_mask *random_mask(u64 *seed)
-{
-    enum { N_ROWS = 40, N_COLS = 300 };
-    static i32 counts[2][2 * 4 * N_ROWS], indices[2][2 * 4 * N_ROWS * N_COLS];
-    const i64 q_block = 1 + mod_random_below(seed, 20), kv_block = 1 + mod_random_below(seed, 70);
-    const i64 b = 1 + mod_random_below(seed, 2), h = mod_random_below(seed, 2) ? 4 : 1;
-    i64 counts_shape[] = { b, h, ceil_div(40, q_block) },
-        indices_shape[] = { b, h, ceil_div(40, q_block), ceil_div(300, kv_block) };
-    for (i64 row = 0; row < b * h * counts_shape[2]; row++)
-        for (i32 kind = 0; kind < 2; kind++) {
-            counts[kind][row] = 0;
-            for (i64 col = 0; col < indices_shape[3]; col++)
-                if (mod_random_below(seed, 4) == 0)
-                    indices[kind][row * indices_shape[3] + counts[kind][row]++] = (i32)col;
-        }
-    DLTensor tensors[4];
-    for (i32 kind = 0; kind < 2; kind++) {
-        tensors[2 * kind] = (DLTensor){ counts[kind], { kDLCPU, 0 }, 3, { kDLInt, 32, 1 }, counts_shape, NULL, 0 };
-        tensors[2 * kind + 1] =
-            (DLTensor){ indices[kind], { kDLCPU, 0 }, 4, { kDLInt, 32, 1 }, indices_shape, NULL, 0 };
-    }
-    const folio_block_mask_args args = { .struct_size = sizeof args,
-                                         .kv_num_blocks = &tensors[0],
-                                         .kv_indices = &tensors[1],
-                                         .full_kv_num_blocks = &tensors[2],
-                                         .full_kv_indices = &tensors[3],
-                                         .q_block = q_block,
-                                         .kv_block = kv_block };
-    folio_block_mask *made = NULL;
-    assert_int_equal(folio_block_mask_create(&made, &args), FOLIO_OK);
-    return made;
-}
-
 static void pieces_hold_what_is_kept_and_no_absent_block(void **state)
 {
     (void)state;
@@ -272,7 +239,9 @@ static void pieces_hold_what_is_kept_and_no_absent_block(void **state)
             mod_random_text(&seed, FOLIO_MOD_MASK, (i32)mod_random_below(&seed, 8), 0, text, sizeof text);
         assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_MASK, text, mod_random_captures(9), MOD_RANDOM_CAPTURES),
                          FOLIO_OK);
-        folio_block_mask *blocks = round % 2 ? random_mask(&seed) : NULL;
+        const i64 n_heads = mod_random_below(&seed, 2) ? 4 : 1;
+        folio_block_mask *blocks =
+            round % 2 ? mod_random_block_mask(&seed, 1 + mod_random_below(&seed, 2), n_heads, NULL) : NULL;
         const struct keep keep = random_keep(&seed, &mod->program, blocks ? &blocks->mask : NULL, ranges);
         const i64 begin = mod_random_below(&seed, keep.kv_len);
         check_pieces(&keep, begin, keep.kv_len, INT64_C(16) << mod_random_below(&seed, 4), text);

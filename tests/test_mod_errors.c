@@ -208,7 +208,7 @@ static void bad_arguments_are_refused(void **state)
     assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_SCORE, "1", NULL, 1), FOLIO_EINVAL);
     assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_SCORE, "1", NULL, -1), FOLIO_EINVAL);
     assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_SCORE, "1", twice, 65), FOLIO_EINVAL);
-    assert_int_equal(folio_mod_create_callback(&mod, FOLIO_MOD_SCORE, NULL, NULL), FOLIO_EINVAL);
+    assert_int_equal(folio_mod_create_callback(&mod, FOLIO_MOD_SCORE, NULL, NULL, 0), FOLIO_EINVAL);
     assert_null(mod);
     folio_mod_destroy(NULL);
     folio_mod_destroy(&mod);

@@ -109,7 +109,7 @@ static void check_row(struct mod_runner *runner, const struct attend_args *args,
     float s[LANES_MOST + RED_ZONE], before[LANES_MOST + RED_ZONE];
     for (i32 i = 0; i < LANES_MOST + RED_ZONE; i++)
         before[i] = s[i] = (float)mod_random_below(seed, 4000) / 128 - 16;
-    folio__mod_row(runner, head, row, lo, hi, s);
+    folio__mod_row(runner, head, row, 0, lo, hi, s);
     for (i32 i = lo; i < hi; i++) {
         const struct mod_env env = place(args, item, head, row, key + i);
         const float want = expected(args, env, before[i], fails);
@@ -133,7 +133,8 @@ static void check_tile(struct mod_runner *runner, const struct attend_args *args
     for (i32 head = runner->head_begin; head < runner->head_begin + item->n_heads; head++)
         for (i32 row = 0; row < item->n_rows * args->group; row++) {
             const i32 lo = (i32)mod_random_below(seed, n), hi = lo + 1 + (i32)mod_random_below(seed, n - lo);
-            if (by_row && !folio__mod_rows(runner, head, row, row + 1))
+            struct keep_piece of_row;
+            if (by_row && !folio__mod_next_of_rows(runner, head, row, row + 1, piece->begin, piece->begin + n, &of_row))
                 continue;
             check_row(runner, args, item, head, row, piece->begin, lo, hi, seed, fails, texts);
         }

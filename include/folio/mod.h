@@ -82,11 +82,15 @@ typedef struct folio_tile {
 /* A SCORE callback rewrites scores [n_rows][n_keys] in place. A MASK callback gets ones and writes 0 where the key is
  * dropped. Called on the context's threads, several at once, once for every kept (row, key), in no order; tiles also
  * hold keys that other masks drop. Anything but FOLIO_OK stops the call, which returns that status; out and lse are
- * then unspecified. CPU and REF backends only. */
+ * then unspecified. CPU and REF backends only; slow, and the one case in which folio_attend allocates. */
 typedef folio_status (*folio_tile_callback)(void *user, float *scores, const folio_tile *where);
 
+enum {
+    FOLIO_TILE_WHOLE = 1 << 0, /* a tile is all rows and all keys of a sequence and query head, never less */
+};
+
 FOLIO_API FOLIO_NODISCARD folio_status folio_mod_create_callback(folio_mod **out, folio_mod_kind kind,
-                                                                 folio_tile_callback tile, void *user);
+                                                                 folio_tile_callback tile, void *user, uint32_t flags);
 
 /* Block masks: which blocks of q_block rows x kv_block keys (logical; no relation to page_size) may attend.
  *   partial blocks   kv_indices [row][0 .. kv_num_blocks[row] - 1]: mask_mod decides inside (NULL keeps all)

@@ -38,6 +38,8 @@ folio_status folio__mod_failure_report(struct mod_failure *failure)
     if (!mod_has_failed(failure))
         return FOLIO_OK;
     const struct mod_program *program = failure->program;
+    if (!program)
+        return folio__fail(failure->status, "no memory for the tiles of a callback");
     const char *what = program->kind == FOLIO_MOD_SCORE ? "score_mod" : "mask_mod";
     const i64 *at = failure->where.leaf;
     char place[128];

@@ -11,7 +11,7 @@
 struct mod_failure {
     atomic_int taken;                  /* 1 = somebody fills or has filled the rest */
     folio_status status;               /* ERANGE of an index, or what a callback returned */
-    const struct mod_program *program; /* whose */
+    const struct mod_program *program; /* whose; NULL = no memory for a callback's tiles */
     struct mod_env where;              /* b h hk q kv of the place or of the tile's first */
 };
 

@@ -167,15 +167,19 @@ folio_status folio_mod_create(folio_mod **out, folio_mod_kind kind, const char *
     return FOLIO_OK;
 }
 
-folio_status folio_mod_create_callback(folio_mod **out, folio_mod_kind kind, folio_tile_callback tile, void *user)
+folio_status folio_mod_create_callback(folio_mod **out, folio_mod_kind kind, folio_tile_callback tile, void *user,
+                                       uint32_t flags)
 {
     FOLIO_REQUIRE(out, FOLIO_EINVAL, "out: NULL");
     FOLIO_TRY(check_kind(kind));
     FOLIO_REQUIRE(tile, FOLIO_EINVAL, "tile: NULL");
+    FOLIO_REQUIRE((flags & ~(u32)FOLIO_TILE_WHOLE) == 0, FOLIO_EINVAL, "flags 0x%x; allowed FOLIO_TILE_WHOLE",
+                  (unsigned)flags);
     folio_mod *mod = allocate(kind, 0, 0);
     FOLIO_REQUIRE(mod, FOLIO_ENOMEM, "no memory for a mod");
     mod->program.tile = tile;
     mod->program.user = user;
+    mod->program.tile_is_whole = flags & FOLIO_TILE_WHOLE;
     *out = mod;
     return FOLIO_OK;
 }

@@ -150,6 +150,7 @@ struct mod_program {
     struct mod_capture *captures; /* [n_captures] */
     folio_tile_callback tile;     /* NULL = the steps */
     void *user;
+    bool tile_is_whole;
 };
 
 struct folio_mod {

@@ -86,8 +86,10 @@ static bool all_look_the_same(const folio_plan *plan, const folio_attend_args *a
                               args->flags == given->flags && args->num_splits == given->num_splits;
     const bool same_lengths = !args->kv_lens == !given->kv_lens && !args->q_indptr == !given->q_indptr &&
                               !args->kv_indptr == !given->kv_indptr;
-    const bool unsupported = args->k_scale || args->v_scale || args->score_mod || args->mask_mod || args->block_mask;
-    if (!same_options || !same_lengths || unsupported)
+    const bool same_mods = args->score_mod == given->score_mod && args->mask_mod == given->mask_mod &&
+                           args->block_mask == given->block_mask;
+    const bool unsupported = args->k_scale || args->v_scale;
+    if (!same_options || !same_lengths || !same_mods || unsupported)
         return false;
     for (i32 i = 0; i < N_BOUND; i++) {
         const bool is_left_away = i == LSE && !args->lse; /* as it may be in any call */

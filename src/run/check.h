@@ -34,4 +34,7 @@ FOLIO__CHECK(spread_vectors);
 FOLIO__CHECK(spread_bias);
 FOLIO__CHECK(spread_mask);
 
+/* Stage 2, check_mods.c: score_mod, mask_mod, block_mask. */
+FOLIO__CHECK(relate_mods);
+
 #endif

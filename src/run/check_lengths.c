@@ -3,6 +3,7 @@
 #include "base/bits.h"
 #include "base/status.h"
 #include "kernel/layout.h"
+#include "mod/block_mask.h"
 #include "run/problem.h"
 
 static i64 at(const struct index_view *view, i64 i)
@@ -81,6 +82,20 @@ static folio_status check_kv_len(const struct problem *p, i64 seq, i64 kv_len)
     return FOLIO_OK;
 }
 
+static folio_status check_block_mask(const struct problem *p, const struct lengths *lengths)
+{
+    const struct block_mask *mask = p->kernel.block_mask;
+    if (!mask)
+        return FOLIO_OK;
+    FOLIO_REQUIRE(lengths->max_q_len <= mask->q_len, FOLIO_EINVAL,
+                  "block_mask: made for %lld query rows; a sequence has %lld", (long long)mask->q_len,
+                  (long long)lengths->max_q_len);
+    FOLIO_REQUIRE(lengths->max_kv_len <= mask->kv_len, FOLIO_EINVAL,
+                  "block_mask: made for %lld keys; a sequence has %lld", (long long)mask->kv_len,
+                  (long long)lengths->max_kv_len);
+    return FOLIO_OK;
+}
+
 static void copy_lengths(const struct problem *p, const struct lengths *to)
 {
     for (i64 seq = 0; seq < p->batch; seq++)
@@ -103,6 +118,7 @@ folio_status folio__problem_lengths(const struct problem *p, struct lengths *len
         FOLIO_TRY(check_kv_len(p, seq, kv_len));
         lengths->max_kv_len = max_i64(lengths->max_kv_len, kv_len);
     }
+    FOLIO_TRY(check_block_mask(p, lengths));
     if (lengths->kv_lens)
         copy_lengths(p, lengths);
     return FOLIO_OK;

@@ -7,9 +7,6 @@
 
 static folio_status check_supported(const folio_attend_args *args)
 {
-    FOLIO_REQUIRE(!args->score_mod, FOLIO_ENOTSUP, "score_mod: not supported yet; must be NULL");
-    FOLIO_REQUIRE(!args->mask_mod, FOLIO_ENOTSUP, "mask_mod: not supported yet; must be NULL");
-    FOLIO_REQUIRE(!args->block_mask, FOLIO_ENOTSUP, "block_mask: not supported yet; must be NULL");
     FOLIO_REQUIRE(!args->k_scale, FOLIO_ENOTSUP, "k_scale: quantised pages are not supported yet; must be NULL");
     FOLIO_REQUIRE(!args->v_scale, FOLIO_ENOTSUP, "v_scale: quantised pages are not supported yet; must be NULL");
     FOLIO_REQUIRE(!(args->flags & FOLIO_CASCADE), FOLIO_ENOTSUP, "flags: FOLIO_CASCADE is not supported yet");

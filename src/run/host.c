@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/status.h"
+#include "mod/failure.h"
 #include "run/backend.h"
 
 struct workspace {
@@ -118,7 +119,7 @@ static void work(void *arg, i32 worker)
     u8 *scratch = flight->w.scratch + (size_t)worker * flight->plan->scratch_bytes;
     for (;;) {
         const i64 at = atomic_fetch_add_explicit(flight->w.cursor, 1, memory_order_relaxed);
-        if (at >= plan->n_items)
+        if (at >= plan->n_items || mod_has_failed(flight->args->mod_failure))
             return;
         const struct attend_item *item = &plan->items[plan->order[at]];
         flight->kernels->attend(flight->args, item, scratch);
@@ -131,6 +132,8 @@ static folio_status host_attend(const folio_plan *plan, const struct attend_args
 {
     (void)stream;
     struct attend_args args = *bound;
+    struct mod_failure failure = { 0 };
+    args.mod_failure = &failure;
     if (plan->problem.is_csr) { /* the rows of the last update */
         args.k_table.indptr = plan->kv_begin;
         args.k_table.indptr_is_i64 = 1;
@@ -144,7 +147,7 @@ static folio_status host_attend(const folio_plan *plan, const struct attend_args
     atomic_store_explicit(flight.w.cursor, 0, memory_order_relaxed);
     memset(flight.w.arrivals, 0, (size_t)plan->work.n_units * sizeof *flight.w.arrivals);
     folio__pool_run(plan->ctx->pool, work, &flight, plan->work.n_workers);
-    return FOLIO_OK;
+    return folio__mod_failure_report(&failure);
 }
 
 static folio_status host_status(folio_plan *plan)

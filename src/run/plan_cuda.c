@@ -113,8 +113,8 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
 
 static folio_status choose_config(i32 *config, const struct cuda_problem *p)
 {
-    FOLIO_REQUIRE(!p->args.score_mod && !p->args.mask_mod, FOLIO_ENOTSUP,
-                  "score_mod, mask_mod: not on the CUDA backend");
+    FOLIO_REQUIRE(!p->args.score_mod && !p->args.mask_mod && !p->args.block_mask, FOLIO_ENOTSUP,
+                  "score_mod, mask_mod, block_mask: not on the CUDA backend");
     FOLIO_REQUIRE(!p->args.k.scale && !p->args.v.scale, FOLIO_ENOTSUP, "k_scale, v_scale: not on the CUDA backend");
     FOLIO_REQUIRE(p->args.page_size <= INT32_MAX && p->n_tokens <= INT32_MAX && p->batch < (1 << 28), FOLIO_ENOTSUP,
                   "page_size %lld, n_tokens %lld, batch %lld: more than the CUDA backend counts",

@@ -93,6 +93,15 @@ static folio_status same_q(const struct problem *a, const struct problem *b)
     return FOLIO_OK;
 }
 
+/* The plan skips what its masks drop, and makes room for its mods' programs. */
+static folio_status same_mods(const struct attend_args *x, const struct attend_args *y)
+{
+    FOLIO_REQUIRE(x->score_mod == y->score_mod, FOLIO_EINVAL, "score_mod: not the plan's");
+    FOLIO_REQUIRE(x->mask_mod == y->mask_mod, FOLIO_EINVAL, "mask_mod: not the plan's");
+    FOLIO_REQUIRE(x->block_mask == y->block_mask, FOLIO_EINVAL, "block_mask: not the plan's");
+    return FOLIO_OK;
+}
+
 folio_status folio__same_problem(const struct problem *a, const struct problem *b)
 {
     const struct attend_args *x = &a->kernel, *y = &b->kernel;
@@ -109,5 +118,6 @@ folio_status folio__same_problem(const struct problem *a, const struct problem *
     SAME_NUMBER("bias: keys", a->bias_keys, b->bias_keys);
     SAME_NUMBER("mask: keys", a->mask_keys, b->mask_keys);
     FOLIO_TRY(same_score("bias", x->bias, y->bias));
-    return same_score("mask", x->mask, y->mask);
+    FOLIO_TRY(same_score("mask", x->mask, y->mask));
+    return same_mods(x, y);
 }

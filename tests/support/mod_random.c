@@ -20,14 +20,14 @@ i64 mod_random_below(u64 *seed, i64 n)
     return (i64)(mod_random_next(seed) % (u64)n);
 }
 
-static i32 doc[2 * MOD_RANDOM_KEYS];
+static i32 doc[8 * MOD_RANDOM_KEYS];
 static i64 wide[4];
 static float slopes[MOD_RANDOM_HEADS];
 static u8 flag[MOD_RANDOM_KEYS];
 static u16 bias[MOD_RANDOM_ROWS * (MOD_RANDOM_KEYS + 5)];
 static u16 cap[1];
 
-static i64 doc_shape[] = { 2, MOD_RANDOM_KEYS }, wide_shape[] = { 4 }, slopes_shape[] = { MOD_RANDOM_HEADS },
+static i64 doc_shape[] = { 8, MOD_RANDOM_KEYS }, wide_shape[] = { 4 }, slopes_shape[] = { MOD_RANDOM_HEADS },
            flag_shape[] = { MOD_RANDOM_KEYS }, bias_shape[] = { MOD_RANDOM_ROWS, MOD_RANDOM_KEYS },
            bias_strides[] = { MOD_RANDOM_KEYS + 5, 1 };
 

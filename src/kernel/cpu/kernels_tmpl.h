@@ -6,7 +6,9 @@
 #include "base/bits.h"
 #include "folio/device.h"
 #include "kernel/cpu/block.h"
+#include "kernel/cpu/callback.h"
 #include "kernel/cpu/keys.h"
+#include "kernel/cpu/mod_run.h"
 #include "kernel/cpu/unroll.h"
 #include "kernel/kernels.h"
 #include "kernel/layout.h"
@@ -26,6 +28,8 @@
 /* Short splits feed many threads; each costs a fold of o, which is nothing beside 512 keys of K and V. */
 static struct tiling tiling(const struct attend_args *args)
 {
+    if (mod_uses_callback(args))
+        return folio__callback_tiling(args);
     return (struct tiling){ .max_packed_rows = MAX_ROWS,
                             .tile_rows = tile_rows_of(args),
                             .rows_split_tokens = 512,
@@ -34,13 +38,17 @@ static struct tiling tiling(const struct attend_args *args)
 
 static size_t scratch_bytes(const struct attend_args *args)
 {
+    if (mod_uses_callback(args))
+        return 0;
     const size_t rows = rows_scratch_bytes(args), tile = tile_scratch_bytes(args);
     return round_up(rows > tile ? rows : tile, 64);
 }
 
 static void attend(const struct attend_args *args, const struct attend_item *item, void *scratch)
 {
-    if (item->family == ATTEND_ROWS)
+    if (mod_uses_callback(args))
+        folio__attend_callback(args, item);
+    else if (item->family == ATTEND_ROWS)
         attend_rows(args, item, scratch);
     else
         attend_tile(args, item, scratch);

@@ -8,6 +8,8 @@
 #include "base/bits.h"
 #include "kernel/layout.h"
 
+enum { WHOLE_TILE = 1 << 16 }; /* more than any tile has: only block masks cut inside */
+
 static void run_codes(const struct mod_part *part, i32 level, i32 begin, i32 end)
 {
     for (i32 i = part->code_begin[level]; i < part->code_begin[level + 1]; i++)
@@ -73,19 +75,19 @@ void folio__mod_tile(struct mod_runner *runner, i64 key, i32 n, enum mod_keep st
     runner->score.tile_n = runner->mask.tile_n = runner->block.tile_n = 0;
 }
 
-bool folio__mod_rows(struct mod_runner *runner, i32 head, i32 begin, i32 end)
+bool folio__mod_next_of_rows(struct mod_runner *runner, i32 head, i32 begin, i32 end_row, i64 at, i64 end,
+                             struct keep_piece *piece)
 {
-    if (!runner->mask.program)
-        return true;
     const i64 group = runner->args->group;
     struct keep keep = runner->keep;
     keep.row_begin = runner->item->row_begin + begin / group;
-    keep.row_end = runner->item->row_begin + (end - 1) / group + 1;
+    keep.row_end = runner->item->row_begin + (end_row - 1) / group + 1;
     keep.head_begin = head * group;
     keep.head_end = keep.head_begin + group;
-    const enum mod_keep state = folio__keep_mod(&keep, runner->tile_key, runner->tile_key + runner->tile_n);
-    runner->mask_is_needed = state != KEEP_ALL;
-    return state != KEEP_NONE;
+    if (!folio__keep_next(&keep, at, end, WHOLE_TILE, piece))
+        return false;
+    runner->mask_is_needed = runner->mask.program && piece->mod_state != KEEP_ALL;
+    return true;
 }
 
 /* TILE steps at their first use on a tile: a tile that a mask keeps whole never needs them. */
@@ -222,7 +224,7 @@ static void check_poison(struct mod_runner *runner, i32 head, i32 row, i32 lo, i
     }
 }
 
-void folio__mod_row(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s)
+static void run_row(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s)
 {
     const bool may_be_poison = runner->score.may_be_poison || runner->mask.may_be_poison || runner->block.may_be_poison;
     if (may_be_poison)
@@ -241,4 +243,11 @@ void folio__mod_row(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi
         row_blocks(runner, head, row, lo, hi, s);
     if (may_be_poison)
         check_poison(runner, head, row, lo, hi);
+}
+
+void folio__mod_row(struct mod_runner *runner, i32 head, i32 row, i32 lane, i32 lo, i32 hi, float *s)
+{
+    /* Where lane 0 would be: vectors and scores are then indexed alike. Lanes before s[0] are never touched. */
+    float *lane_0 = (float *)((uintptr_t)s - (uintptr_t)lane * sizeof *s);
+    run_row(runner, head, row, lane + lo, lane + hi, lane_0);
 }

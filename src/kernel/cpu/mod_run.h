@@ -82,12 +82,6 @@ struct mod_runner {
     bool mask_is_needed; /* by mask_mod on the rows that come next; else it keeps all */
 };
 
-/* Is there anything to run or skip? Callbacks are not run here. */
-static inline bool mod_is_used(const struct attend_args *args)
-{
-    return args->score_mod || args->mask_mod || args->block_mask;
-}
-
 /* Bytes of scratch for heads of n_rows packed rows each and tiles of n_lanes keys (a multiple of 16). */
 size_t folio__mod_scratch_bytes(const struct attend_args *args, i64 n_heads, i64 n_rows, i64 n_lanes);
 
@@ -102,10 +96,13 @@ bool folio__mod_next(const struct mod_runner *runner, i64 at, i64 end, i64 quant
 
 /* Keys [key, key + n) come next. state: what mask_mod does there to the rows that come next. */
 void folio__mod_tile(struct mod_runner *runner, i64 key, i32 n, enum mod_keep state);
-/* The same for packed rows [begin, end) of kv head `head` only; false when mask_mod drops the whole tile for them. */
-bool folio__mod_rows(struct mod_runner *runner, i32 head, i32 begin, i32 end);
+/* Pieces of keys [at, end) of the tile for packed rows [begin, end_row) of kv head `head` only; what mask_mod does to
+ * the piece holds for the rows that come next. */
+bool folio__mod_next_of_rows(struct mod_runner *runner, i32 head, i32 begin, i32 end_row, i64 at, i64 end,
+                             struct keep_piece *piece);
 
-/* Scores [lo, hi) of the tile, s [n_lanes], of packed row `row` of kv head `head`: score_mod, then masks (-inf). */
-void folio__mod_row(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s);
+/* Scores s[lo .. hi) of packed row `row` of kv head `head`: score_mod, then masks (-inf). s[0] is lane `lane` of the
+ * tile, a multiple of 16; s reaches to a multiple of 16 behind hi. */
+void folio__mod_row(struct mod_runner *runner, i32 head, i32 row, i32 lane, i32 lo, i32 hi, float *s);
 
 #endif

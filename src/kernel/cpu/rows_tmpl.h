@@ -29,7 +29,8 @@ struct rows_pass {
     i32 chunk;    /* keys a chunk */
     bool by_slot; /* pages hold all heads of a slot together */
     struct keys row_keys[MAX_ROWS];
-    struct keys all_keys; /* of any row */
+    struct keys all_keys;    /* of any row */
+    struct mod_runner *mods; /* NULL = none */
 };
 
 static i32 padded_rows(i32 n_rows)
@@ -59,8 +60,10 @@ static size_t rows_scratch_bytes(const struct attend_args *args)
     size_t most = 0;
     for (i32 n = 1; n <= MAX_ROWS; n++) {
         const i32 n_padded = padded_rows(n);
-        const i64 floats = rows_heads_a_pass(args, n_padded) * rows_state_floats(args, n_padded) + n_padded * CHUNK;
-        most = (size_t)max_i64((i64)most, floats * (i64)sizeof(float));
+        const i32 n_heads = rows_heads_a_pass(args, n_padded);
+        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK;
+        const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, BLOCK_KEYS) : 0;
+        most = (size_t)max_i64((i64)most, floats * (i64)sizeof(float) + mods);
     }
     return most + 16 * 64;
 }
@@ -73,18 +76,18 @@ static float *take(float **scratch, i64 n)
 }
 
 /* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1 with what
- * is fetched ahead. A power of two in 8 .. CHUNK. */
+ * is fetched ahead. A power of two in 8 .. CHUNK; mods want whole vectors. */
 static i32 chunk_keys(const struct attend_args *args)
 {
     const i64 row_bytes = (i64)args->k.head_dim * element_bytes((enum dtype)args->k.dtype);
     i32 keys = CHUNK;
-    while (keys > 8 && keys * row_bytes > (args->k.dtype == DTYPE_F32 ? 4096 : 8192))
+    while (keys > (mod_is_used(args) ? 16 : 8) && keys * row_bytes > (args->k.dtype == DTYPE_F32 ? 4096 : 8192))
         keys /= 2;
     return keys;
 }
 
 static void rows_begin(struct rows_pass *pass, const struct attend_args *args, const struct attend_item *item,
-                       i32 n_heads, void *scratch)
+                       i32 n_heads, struct mod_runner *mods, void *scratch)
 {
     pass->args = args;
     pass->item = item;
@@ -108,6 +111,9 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     for (i32 r = 0; r < pass->n_rows; r++)
         pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);
     pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
+    pass->mods = mod_is_used(args) ? mods : NULL;
+    if (pass->mods)
+        folio__mod_bind(mods, &VEC_MODS, args, item, n_heads, BLOCK_KEYS, next);
 }
 
 static struct score_place place_of(const struct attend_args *args, const struct attend_item *item, i32 head, i32 packed)
@@ -164,7 +170,8 @@ static void rows_weights(const struct rows_pass *pass, const struct rows_step *s
         const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
         if (!pass->rule.plain) {
             const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
-            score_row(pass->args, &pass->rule, &at, key, lo, hi, s);
+            const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
+            score_row(pass->args, &pass->rule, &at, &mods, key, lo, hi, s);
         }
         const float factor =
             weight_row(s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c, &pass->m[row], pass->l + row * 16);
@@ -240,6 +247,42 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
                            .stride = pass->v_pad });
 }
 
+struct rows_block {
+    struct block block;
+    enum mod_keep state; /* what mask_mod does to it, for all rows and heads */
+};
+
+/* Blocks of a split in order; masks leave pieces of it out. */
+struct rows_cursor {
+    struct keep_piece piece; /* of which keys up to `at` are done */
+    i64 at, end;
+};
+
+static void rows_next_block(const struct rows_pass *pass, struct rows_cursor *cursor, struct rows_block *next)
+{
+    if (cursor->at >= cursor->piece.end) {
+        if (!pass->mods || !folio__mod_next(pass->mods, cursor->at, cursor->end, BLOCK_KEYS, &cursor->piece))
+            cursor->piece = (struct keep_piece){ cursor->end, cursor->end, KEEP_NONE };
+        cursor->at = cursor->piece.begin;
+    }
+    block_find(&next->block, pass->args, pass->item->seq, cursor->at, cursor->piece.end,
+               pass->by_slot ? pass->chunk : BLOCK_KEYS);
+    next->state = cursor->piece.mod_state;
+    cursor->at += next->block.n;
+}
+
+/* One block, all heads; `after` is the block that comes next. */
+static void rows_use(const struct rows_pass *pass, const struct rows_block *at_work, const struct rows_block *after)
+{
+    const struct block *block = &at_work->block;
+    const i32 chunk = pass->chunk;
+    if (pass->mods)
+        folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
+    for (i32 head = 0; head < pass->n_heads; head++)
+        for (i32 at = 0; at < block->n; at += chunk)
+            rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
+}
+
 static void rows_split(const struct rows_pass *pass, i64 split)
 {
     const struct attend_item *item = pass->item;
@@ -248,18 +291,15 @@ static void rows_split(const struct rows_pass *pass, i64 split)
     rows_clear(pass->o, pass->m, pass->l, (i64)pass->n_heads * pass->n_padded, pass->v_pad, 16);
     if (keys.begin >= keys.end)
         return;
-    struct block blocks[2]; /* the one at work and the next, by turns */
-    struct block *block = &blocks[0], *after = &blocks[1];
-    const i32 most = pass->by_slot ? pass->chunk : BLOCK_KEYS, chunk = pass->chunk;
-    block_find(block, pass->args, item->seq, keys.begin - (keys.begin - begin) % chunk, keys.end, most);
-    while (block->n > 0) {
-        block_find(after, pass->args, item->seq, block->key + most, keys.end, most);
-        for (i32 head = 0; head < pass->n_heads; head++)
-            for (i32 at = 0; at < block->n; at += chunk)
-                rows_chunk(pass, &(struct rows_step){ block, after, head, at, (i32)min_i64(block->n - at, chunk) });
-        struct block *done = block;
-        block = after;
-        after = done;
+    const i64 first = keys.begin - (keys.begin - begin) % pass->chunk;
+    struct rows_cursor cursor = { { first, pass->mods ? first : keys.end, KEEP_ALL }, first, keys.end };
+    struct rows_block blocks[2]; /* the one at work and the next, by turns */
+    i32 now = 0;
+    rows_next_block(pass, &cursor, &blocks[now]);
+    while (blocks[now].block.n > 0) {
+        rows_next_block(pass, &cursor, &blocks[1 - now]);
+        rows_use(pass, &blocks[now], &blocks[1 - now]);
+        now = 1 - now;
     }
 }
 
@@ -300,11 +340,14 @@ static void attend_rows(const struct attend_args *args, const struct attend_item
     const i32 n_padded = padded_rows((i32)item->n_rows * args->group);
     const i32 a_pass = rows_heads_a_pass(args, n_padded);
     struct rows_pass pass;
-    rows_begin(&pass, args, item, a_pass, scratch);
+    struct mod_runner mods;
+    rows_begin(&pass, args, item, a_pass, &mods, scratch);
     for (i32 h = 0; h < item->n_heads; h += a_pass) {
         pass.head_begin = item->head_begin + h;
         pass.n_heads = item->n_heads - h < a_pass ? item->n_heads - h : a_pass;
         rows_load_q(&pass);
+        if (pass.mods)
+            folio__mod_heads(pass.mods, pass.head_begin, pass.n_heads);
         rows_clear(pass.total, pass.total_m, pass.total_l, (i64)pass.n_heads * pass.n_padded, pass.v_pad, 1);
         for (i64 split = item->split_begin; split < item->split_begin + item->n_splits; split++) {
             rows_split(&pass, split);

@@ -24,7 +24,7 @@ static struct score_rule rule_of(const struct attend_args *args)
     struct score_rule rule = { .q_factor = 1.0f, .scale = (float)args->scale, .c = (float)log2e, .natural = 1.0 };
     const bool in_range = size == 0.0 || (size > 1e-30 && size < 1e30);
     rule.plain = in_range && args->softcap == 0.0 && !args->alibi_slopes && !args->bias.data && !args->mask.data &&
-                 !args->score_mod && !args->mask_mod;
+                 !mod_is_used(args);
     if (args->softcap != 0.0) {
         rule.cap = (float)args->softcap;
         rule.inv_cap = (float)(1.0 / args->softcap);
@@ -72,9 +72,25 @@ static vec_mask load_mask(const struct score_view *mask, const struct score_plac
     return vec_mask_bytes(bytes, 16);
 }
 
+/* Whose row it is, for mods; s[0] is lane `lane` of the runner's tile. runner NULL = no mods. */
+struct score_mods {
+    struct mod_runner *runner;
+    i32 head, packed; /* kv head, packed row */
+    i32 lane;
+};
+
+static void mask_row(const struct attend_args *args, const struct score_place *at, i64 key0, i32 lo, i32 hi, float *s)
+{
+    for (i32 col = lo; col < hi; col += 16) {
+        const i32 n = hi - col < 16 ? hi - col : 16;
+        const vec x = vec_select(load_mask(&args->mask, at, key0 + col, n), vec_load(s + col), vec_set1(-INFINITY));
+        vec_store_n(s + col, x, n);
+    }
+}
+
 /* Dot products of one row -> scores in natural units, in place: columns [lo, hi) of s, which are keys key0 + column. */
 static void score_row(const struct attend_args *args, const struct score_rule *rule, const struct score_place *at,
-                      i64 key0, i32 lo, i32 hi, float *s)
+                      const struct score_mods *mods, i64 key0, i32 lo, i32 hi, float *s)
 {
     const float slope = args->alibi_slopes ? args->alibi_slopes[at->head] : 0.0f;
     for (i32 col = lo; col < hi; col += 16) {
@@ -87,11 +103,12 @@ static void score_row(const struct attend_args *args, const struct score_rule *r
             x = vec_fma(vec_set1(slope), vec_add(vec_set1((float)(key - at->position)), vec_iota()), x);
         if (args->bias.data)
             x = vec_add(x, load_bias(&args->bias, at, key, n));
-        /* score_mod goes here, then mask_mod with the masks */
-        if (args->mask.data)
-            x = vec_select(load_mask(&args->mask, at, key, n), x, vec_set1(-INFINITY));
         vec_store_n(s + col, x, n);
     }
+    if (mods->runner)
+        folio__mod_row(mods->runner, mods->head, mods->packed, mods->lane, lo, hi, s);
+    if (args->mask.data)
+        mask_row(args, at, key0, lo, hi, s);
 }
 
 /* Columns [lo, hi) of a row of n columns (a multiple of 16): scores -> weights in place, zeros in all other columns.

@@ -29,6 +29,7 @@ struct tile_pass {
     float *m, *l;             /* [n_padded], [n_padded][16] */
     float *total_m, *total_l; /* [n_padded] */
     struct keys all_keys;     /* of any row */
+    struct mod_runner *mods;  /* NULL = none */
 };
 
 /* Fewer keys a tile for larger heads: K and V tiles share the second-level cache with o. */
@@ -53,7 +54,9 @@ static size_t tile_scratch_bytes(const struct attend_args *args)
     const i64 rows = (padded_packed(tile_rows_of(args) * args->group) + STRIP - 1) / STRIP * STRIP;
     const i64 keys = tile_keys_of(args), d = args->k.head_dim, v_pad = padded_dim(args->v.head_dim);
     const i64 floats = rows * d + keys * d + keys * v_pad + STRIP * S_STRIDE + rows * (2 * v_pad + 16 + 3);
-    return (size_t)floats * sizeof(float) + 16 * 64;
+    const i64 packed = (i64)tile_rows_of(args) * args->group;
+    const size_t mods = mod_is_used(args) ? folio__mod_scratch_bytes(args, 1, packed, TILE_KEYS) : 0;
+    return (size_t)floats * sizeof(float) + 16 * 64 + mods;
 }
 
 /* ---- packing */
@@ -284,7 +287,7 @@ static void strip_weights(const struct tile_pass *pass, const struct strip *stri
         struct keys keys = { 0, 0 };
         if (packed < pass->n_rows)
             keys = keys_within(keys_of_row(pass->args, pass->item, pass->item->row_begin + packed / pass->args->group),
-                               strip->key, strip->key + strip->end);
+                               strip->key + strip->begin, strip->key + strip->end);
         if (keys.begin >= keys.end) {
             memset(s, 0, (size_t)width * sizeof *s);
             continue;
@@ -292,7 +295,8 @@ static void strip_weights(const struct tile_pass *pass, const struct strip *stri
         const i32 lo = (i32)(keys.begin - strip->key), hi = (i32)(keys.end - strip->key);
         if (!pass->rule.plain) {
             const struct score_place at = tile_place(pass, packed);
-            score_row(pass->args, &pass->rule, &at, strip->key, lo, hi, s);
+            const struct score_mods mods = { pass->mods, pass->head, packed, 0 };
+            score_row(pass->args, &pass->rule, &at, &mods, strip->key, lo, hi, s);
         }
         const float factor = weight_row(s, width, lo, hi, pass->rule.c, &pass->m[packed], pass->l + packed * 16);
         if (factor != 1.0f)
@@ -307,24 +311,49 @@ static struct keys strip_keys(const struct tile_pass *pass, i32 row, i32 n_rows)
     return keys_of_rows(pass->args, pass->item, begin + row / group, begin + last / group + 1);
 }
 
-static void tile_use(const struct tile_pass *pass, i64 key, i32 n)
+static void strip_use(const struct tile_pass *pass, const struct strip *strip)
 {
+    strip_scores(pass, strip);
+    strip_weights(pass, strip);
+    strip_values(pass, strip);
+}
+
+/* Keys of the tile that masks leave to the strip: absent blocks are cut out, so that nothing of theirs is added. */
+static void strip_use_pieces(const struct tile_pass *pass, struct strip strip)
+{
+    const i32 last = (i32)min_i64(strip.row + strip.n_rows, pass->n_rows);
+    const i64 end = strip.key + strip.end;
+    struct keep_piece piece;
+    for (i64 at = strip.key + strip.begin;
+         folio__mod_next_of_rows(pass->mods, pass->head, strip.row, last, at, end, &piece); at = piece.end) {
+        strip.begin = (i32)(piece.begin - strip.key);
+        strip.end = (i32)(piece.end - strip.key);
+        strip_use(pass, &strip);
+    }
+}
+
+static void tile_use(const struct tile_pass *pass, i64 key, i32 n, enum mod_keep state)
+{
+    const bool whole = !pass->mods || (state == KEEP_ALL && !pass->args->block_mask);
+    if (pass->mods)
+        folio__mod_tile(pass->mods, key, n, state);
     for (i32 row = 0; row < pass->n_padded; row += STRIP) {
         const i32 n_rows = pass->n_padded - row < STRIP ? pass->n_padded - row : STRIP;
         const struct keys keys = keys_within(strip_keys(pass, row, n_rows), key, key + n);
         if (keys.begin >= keys.end)
             continue;
         const struct strip strip = { row, n_rows, key, (i32)(keys.begin - key), (i32)(keys.end - key) };
-        strip_scores(pass, &strip);
-        strip_weights(pass, &strip);
-        strip_values(pass, &strip);
+        if (whole)
+            strip_use(pass, &strip);
+        else
+            strip_use_pieces(pass, strip);
     }
 }
 
 /* ---- a pass: one kv head */
 
 static void tile_begin(struct tile_pass *pass, const struct attend_args *args, const struct attend_item *item,
-                       void *scratch)
+                       struct mod_runner *mods, void *scratch)
 {
     pass->args = args;
     pass->item = item;
@@ -348,6 +377,18 @@ static void tile_begin(struct tile_pass *pass, const struct attend_args *args, c
     pass->total_m = take(&next, rows);
     pass->total_l = take(&next, rows);
     pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
+    pass->mods = mod_is_used(args) ? mods : NULL;
+    if (pass->mods)
+        folio__mod_bind(mods, &VEC_MODS, args, item, 1, TILE_KEYS, next);
+}
+
+static void tile_piece(const struct tile_pass *pass, const struct keep_piece *piece)
+{
+    for (i64 key = piece->begin; key < piece->end; key += pass->tile_keys) {
+        const i32 n = (i32)min_i64(pass->tile_keys, piece->end - key);
+        tile_pack(pass, key, n);
+        tile_use(pass, key, n, piece->mod_state);
+    }
 }
 
 static void tile_split(const struct tile_pass *pass, i64 split)
@@ -357,11 +398,14 @@ static void tile_split(const struct tile_pass *pass, i64 split)
     rows_clear(pass->o, pass->m, pass->l, pass->n_padded, pass->v_pad, 16);
     if (keys.begin >= keys.end)
         return;
-    for (i64 key = keys.begin - (keys.begin - begin) % pass->tile_keys; key < keys.end; key += pass->tile_keys) {
-        const i32 n = (i32)min_i64(pass->tile_keys, keys.end - key);
-        tile_pack(pass, key, n);
-        tile_use(pass, key, n);
+    const i64 first = keys.begin - (keys.begin - begin) % pass->tile_keys;
+    struct keep_piece piece = { first, keys.end, KEEP_ALL };
+    if (!pass->mods) {
+        tile_piece(pass, &piece);
+        return;
     }
+    for (i64 at = first; folio__mod_next(pass->mods, at, keys.end, pass->tile_keys, &piece); at = piece.end)
+        tile_piece(pass, &piece);
 }
 
 static void tile_split_done(const struct tile_pass *pass, i64 split)
@@ -393,10 +437,13 @@ static void tile_finish(const struct tile_pass *pass)
 static void attend_tile(const struct attend_args *args, const struct attend_item *item, void *scratch)
 {
     struct tile_pass pass;
-    tile_begin(&pass, args, item, scratch);
+    struct mod_runner mods;
+    tile_begin(&pass, args, item, &mods, scratch);
     for (i32 h = 0; h < item->n_heads; h++) {
         pass.head = item->head_begin + h;
         tile_load_q(&pass);
+        if (pass.mods)
+            folio__mod_heads(pass.mods, pass.head, 1);
         rows_clear(pass.total, pass.total_m, pass.total_l, pass.n_padded, pass.v_pad, 1);
         for (i64 split = item->split_begin; split < item->split_begin + item->n_splits; split++) {
             tile_split(&pass, split);

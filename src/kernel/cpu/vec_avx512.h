@@ -12,6 +12,7 @@
 #define VEC_NAME "avx512"
 #define VEC_ISA FOLIO_ISA_AVX512
 #define VEC_KERNELS folio__kernels_avx512
+#define VEC_MODS folio__mod_table_avx512
 
 /* Register blocks, sized for 32 registers. */
 enum { VEC_ACCS = 16, VEC_TILE_ROWS = 12, VEC_TILE_COLS = 2 };

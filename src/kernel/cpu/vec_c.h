@@ -15,6 +15,7 @@
 #define VEC_NAME "c"
 #define VEC_ISA FOLIO_ISA_C
 #define VEC_KERNELS folio__kernels_c
+#define VEC_MODS folio__mod_table_c
 
 /* Register blocks: vectors a dot-product block keeps (rows x tokens), rows and vectors of columns of a tile block.
  * They decide speed, never bits. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kernels_ref.c: the oracle's table. Double precision and obvious loops; never chosen by itself. */
+#include "kernel/cpu/callback.h"
 #include "kernel/ref/ref.h"
 
 /* Never in splits, so there are no partials and nothing to fold; in small tiles, so that threads have work to share. */
 static struct tiling ref_tiling(const struct attend_args *args)
 {
-    (void)args;
+    if (mod_uses_callback(args))
+        return folio__callback_tiling(args);
     return (struct tiling){
         .max_packed_rows = 0, .tile_rows = 8, .rows_split_tokens = INT64_MAX, .tile_split_tokens = INT64_MAX
     };

@@ -2,10 +2,11 @@
  * ref_attend.c: attention as it is written down, one row and one key at a time, in double.
  *
  *   score = scale * (q . k)     softcap c > 0: c * tanh(score / c)
- *         + slope * (j - p) + bias,  or -inf where causal, window or mask remove key j
+ *         + slope * (j - p) + bias     score_mod     -inf where causal, window or a mask remove key j
  *   out = sum e^score v / (sum e^score + e^sink)      lse = log of that denominator */
 #include <math.h>
 
+#include "kernel/cpu/callback.h"
 #include "kernel/layout.h"
 #include "kernel/ref/ref.h"
 
@@ -112,12 +113,13 @@ static void attend_row(const struct attend_args *args, const struct attend_item 
         row->out[d] = 0;
     const i32 kv_head = row->head / args->group;
     for (i64 key = 0; key < item->kv_len; key++) {
-        if (!is_kept(args, item, row, key))
+        const struct mod_env place = folio__mod_place(args, item, row->head, row->index, key);
+        if (!is_kept(args, item, row, key) || (mod_is_used(args) && !folio__mod_keeps(args, &place)))
             continue;
         const i64 column = key / args->page_size, slot = key % args->page_size;
         const u8 *k = layout_slot(&args->k, layout_page(&args->k_table, item->seq, column), slot, kv_head);
         const u8 *v = layout_slot(&args->v, layout_page(&args->v_table, item->seq, column), slot, kv_head);
-        add_key(args, row, score_of(args, row, key, k), v);
+        add_key(args, row, folio__mod_score(args, &place, score_of(args, row, key, k)), v);
     }
     if (args->sinks)
         add_sink(row, (double)args->sinks[row->head], args->v.head_dim);
@@ -128,6 +130,10 @@ void folio__ref_attend(const struct attend_args *args, const struct attend_item 
 {
     (void)scratch;
     assert(item->partial < 0);
+    if (mod_uses_callback(args)) {
+        folio__attend_callback(args, item);
+        return;
+    }
     struct row row;
     for (row.index = item->row_begin; row.index < item->row_begin + item->n_rows; row.index++)
         for (row.head = item->head_begin * args->group; row.head < (item->head_begin + item->n_heads) * args->group;
