@@ -106,6 +106,7 @@ static const struct bad table[] = {
     { append, SLOTS, ENTRY, 4, INT32_MAX, RANGE, { "slots[4]: 2147483647", "0 .. 31" } },
     { append, SLOTS, ENTRY, 4, INT64_C(1) << 40, RANGE, { "slots[4]: 1099511627776", "0 .. 31" } },
     { append, SLOTS, ENTRY, 4, 17, VALUE, { "slots[4]: 17", "slots[0]", "once" } },
+    { append, SLOTS, ENTRY, 2, 0, VALUE, { "slots[3]: 0", "slots[2]", "once" } },
     { append, V_PAGES, ONTO, 0, K_PAGES, VALUE, { "v_pages: shares memory with k_pages", "must not" } },
     { append, K, ONTO, 0, K_PAGES, VALUE, { "k_pages: shares memory with k", "must not" } },
     { append, V, ONTO, 0, K_PAGES, VALUE, { "k_pages: shares memory with v", "must not" } },
