@@ -11,7 +11,7 @@ int ext_check_ndim(const char *name, int64_t ndim)
 }
 
 static int read_from(struct ext_state *state, struct ext_array *array, const char *name, PyObject *object,
-                     const struct ext_type *type, enum ext_access access)
+                     const struct ext_type *type)
 {
     switch (type->source) {
     case EXT_ARRAY_STRUCT:
@@ -21,7 +21,7 @@ static int read_from(struct ext_state *state, struct ext_array *array, const cha
     case EXT_DLPACK:
         return ext_read_dlpack(state, array, name, object);
     case EXT_BUFFER:
-        return ext_read_buffer(array, name, object, access);
+        return ext_read_buffer(array, name, object);
     case EXT_REFUSED:
         break;
     }
@@ -67,7 +67,7 @@ int ext_array_read(struct ext_state *state, struct ext_array *array, const char 
         return -1;
     if (type.kind == EXT_JAX && access == EXT_WRITE)
         return refuse_read_only(name, type.kind);
-    if (read_from(state, array, name, object, &type, access) < 0)
+    if (read_from(state, array, name, object, &type) < 0)
         return -1;
     array->tensor.shape = array->shape;
     array->tensor.strides = array->strides;

@@ -70,7 +70,7 @@ int ext_type_of(struct ext_state *state, PyObject *object, struct ext_type *type
 int ext_read_array_struct(struct ext_state *state, struct ext_array *array, const char *name, PyObject *object);
 int ext_read_exchange(struct ext_array *array, const char *name, PyObject *object, const struct ext_type *type);
 int ext_read_dlpack(struct ext_state *state, struct ext_array *array, const char *name, PyObject *object);
-int ext_read_buffer(struct ext_array *array, const char *name, PyObject *object, enum ext_access access);
+int ext_read_buffer(struct ext_array *array, const char *name, PyObject *object);
 /* The exchange API of a type, its newest version 1; NULL if it has none. No exception. */
 const struct ext_exchange_api *ext_find_exchange(const struct ext_state *state, PyTypeObject *type);
 

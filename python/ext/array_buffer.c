@@ -42,24 +42,26 @@ static int fill(struct ext_array *array, const char *name, const Py_buffer *buff
         .data = buffer->buf, .device = { kDLCPU, 0 }, .ndim = buffer->ndim, .dtype = ext_dtype_dlpack(dtype)
     };
     array->is_writable = !buffer->readonly;
-    for (int i = 0; i < buffer->ndim; i++) {
+    int64_t compact = 1; /* ctypes gives no strides even when asked for them */
+    for (int i = buffer->ndim - 1; i >= 0; i--) {
+        const Py_ssize_t stride = buffer->strides ? buffer->strides[i] : 0;
         array->shape[i] = buffer->shape[i];
-        array->strides[i] = buffer->strides[i] / buffer->itemsize;
-        if (buffer->strides[i] % buffer->itemsize && buffer->shape[i] > 1) {
+        array->strides[i] = buffer->strides ? stride / buffer->itemsize : compact;
+        compact *= buffer->shape[i];
+        if (stride % buffer->itemsize && buffer->shape[i] > 1) {
             PyErr_Format(PyExc_ValueError, "%s: stride of dim %d, %zd bytes, is no multiple of its %zd-byte elements",
-                         name, i, buffer->strides[i], buffer->itemsize);
+                         name, i, stride, buffer->itemsize);
             return -1;
         }
     }
     return 0;
 }
 
-int ext_read_buffer(struct ext_array *array, const char *name, PyObject *object, enum ext_access access)
+int ext_read_buffer(struct ext_array *array, const char *name, PyObject *object)
 {
     Py_buffer *buffer = &array->held.buffer;
     if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDED_RO | PyBUF_FORMAT) < 0)
         return -1;
     array->holds = HOLDS_BUFFER;
-    (void)access; /* read-only buffers are refused by ext_array_read, with its words */
     return fill(array, name, buffer);
 }
