@@ -1,5 +1,6 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# attention.py: two sequences' life: reserve pages, write K and V into them, plan, attend, check against plain NumPy.
+# attention.py: two sequences in pages, one step of attention over them, checked against NumPy (README.md shows it).
 import numpy as np
 import folio
 
