@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """overhead.py [--json]: what a call from Python costs beyond its work, and what importing folio costs.
 
-The problem is the smallest there is (one row, one head, one key), so what is left is the call. Each line is the fastest of
-many short rounds, so that other work on the machine counts little; numpy.add of two such arrays stands first, as the
-price of any NumPy call here.
+The problem is the smallest there is (one row, one head, one key), so what is left is the call. Each line is the
+fastest of many short rounds, so that other work on the machine counts little; numpy.add of two such arrays stands
+first, as the price of any NumPy call here.
 """
 import argparse
 import json
