@@ -15,8 +15,8 @@
 struct bench_options {
     const char *shape, *plot;
     struct number_list rows, isas, threads, dtypes, layouts, page_sizes, batches, q_lens, kv_lens, states;
-    i64 layers, reps, memory;
-    int json;
+    i64 layers, reps, memory, window, softcap;
+    int mix, sinks, json;
 };
 
 static const struct bench_options defaults = {
@@ -40,7 +40,7 @@ static const char *const state_choices[] = { "cold", "hot", NULL };
 static const struct option_spec options[] = {
     { "rows", "ROW,..", "decode, prefill, append, cache, overhead. Default: all.", OPTION_CHOICES, FIELD(rows), 0, 0,
       bench_kind_names },
-    { "shape", "NAME", "smollm2-135m, llama-3-8b, or H/Hkv/D. Default llama-3-8b (32/8/128).", OPTION_TEXT,
+    { "shape", "NAME", "smollm2-135m, llama-3-8b, or H/Hkv/D[/Dv]. Default llama-3-8b (32/8/128).", OPTION_TEXT,
       FIELD(shape), 0, 0, NULL },
     { "isa", "LEVEL,..", "auto, c, avx2, avx512. Default auto: the best.", OPTION_CHOICES, FIELD(isas), 0, 0,
       isa_choices },
@@ -57,6 +57,12 @@ static const struct option_spec options[] = {
       "cold: another layer each time, K and V come from memory; hot: the same layer. Default: "
       "both, prefill cold.",
       OPTION_CHOICES, FIELD(states), 0, 0, state_choices },
+    { "mix", "NAME",
+      "equal, zipf (kv / rank) or one-long (the others kv / 16): lengths in a decode batch. Default equal.",
+      OPTION_CHOICE, FIELD(mix), 0, 0, mix_names },
+    { "window", "N", "Each row sees its last N keys. Default: all.", OPTION_I64, FIELD(window), 1, 1 << 24, NULL },
+    { "softcap", "N", "Default: none.", OPTION_I64, FIELD(softcap), 1, 1000, NULL },
+    { "sinks", NULL, "One sink a query head.", OPTION_FLAG, FIELD(sinks), 0, 0, NULL },
     { "layers", "N",
       "Layers of a cold row, at least, as far as --memory goes; always enough to exceed the last-level "
       "cache four times. Default 12.",
@@ -185,7 +191,11 @@ static void measure_kind(struct bench_run *run, enum bench_kind kind)
                                         .shape = run->shape,
                                         .element = (enum element)o->dtypes.values[t],
                                         .layout = (enum layout)o->layouts.values[l],
-                                        .page_size = o->page_sizes.values[p] };
+                                        .page_size = o->page_sizes.values[p],
+                                        .mix = kind == BENCH_DECODE ? (enum mix)o->mix : MIX_EQUAL,
+                                        .window = o->window,
+                                        .softcap = o->softcap,
+                                        .sinks = o->sinks };
                 kinds[kind](run, &c);
             }
 }
@@ -282,7 +292,7 @@ static int run(int argc, char **argv)
     if (n_operands)
         return usage_error(&command_bench, "got operand \"%s\", allowed: none", operands[0]);
     if (!shape_parse(run.options.shape, &run.shape))
-        return usage_error(&command_bench, "--shape: got \"%s\", allowed: smollm2-135m, llama-3-8b, or H/Hkv/D",
+        return usage_error(&command_bench, "--shape: got \"%s\", allowed: smollm2-135m, llama-3-8b, or H/Hkv/D[/Dv]",
                            run.options.shape);
     const int code = measure_and_report(&run);
     free(run.rows);
@@ -299,7 +309,7 @@ const struct command command_bench = {
         "probe that ran just before and after it: decode as a share of the read bandwidth, prefill as a share of\n"
         "the multiply-adds this machine does at most with the same threads. A row whose probe moved by more than\n"
         "10 % says so: the machine was not quiet. GB/s count every sequence's K and V once, GFLOP/s count\n"
-        "4 * head_dim a visible pair of row and key. Page tables are shuffled.",
+        "2 * (D + Dv) a visible pair of row and key. Page tables are shuffled.",
     .examples = "  folio bench                                   # the default grid, under a minute\n"
                 "  folio bench --rows decode --batch 1,32 --kv 1024,8192 --dtype bf16\n"
                 "  folio bench --rows prefill --q 512 --kv 8192 --isa avx2,avx512 --threads 1\n"

@@ -18,6 +18,10 @@
 enum bench_kind { BENCH_DECODE, BENCH_PREFILL, BENCH_APPEND, BENCH_CACHE, BENCH_OVERHEAD };
 extern const char *const bench_kind_names[]; /* "decode", "prefill", "append", "cache", "overhead", NULL */
 
+/* Lengths of a decode batch: all kv_len; kv_len / rank; the first kv_len and all others a sixteenth. */
+enum mix { MIX_EQUAL, MIX_ZIPF, MIX_ONE_LONG };
+extern const char *const mix_names[]; /* "equal", "zipf", "one-long", NULL */
+
 struct bench_case {
     enum bench_kind kind;
     const char *what; /* cache, overhead: which operation; else "" */
@@ -25,6 +29,9 @@ struct bench_case {
     enum element element;
     enum layout layout;
     i64 page_size, batch, q_len, kv_len;
+    enum mix mix;
+    i64 window, softcap; /* 0 = none; window: keys a row sees, its own among them */
+    bool sinks;
     bool cold; /* a different layer each time, so that K and V come from memory; else one layer */
 };
 

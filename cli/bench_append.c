@@ -12,7 +12,7 @@ struct append_bench {
     i32 n_layers;
     struct tensor k, v, slots;
     folio_append_args args;
-    void *rows;     /* [2][n_tokens][n_kv_heads][head_dim] */
+    char *rows;     /* [n_tokens][n_kv_heads][dim_qk] of K, then [n_tokens][n_kv_heads][dim_v] of V */
     i64 *slot_data; /* [n_tokens] */
 };
 
@@ -26,16 +26,18 @@ static bool once(void *arg, i64 repetition)
 
 static void make_args(struct append_bench *a, const struct bench_case *c, i64 n_tokens)
 {
-    const i64 shape[3] = { n_tokens, c->shape.n_kv_heads, c->shape.head_dim }, n = shape[0] * shape[1] * shape[2];
+    const i64 heads = c->shape.n_kv_heads, rows = n_tokens * heads, bytes = element_bytes(c->element);
+    char *v = a->rows + rows * c->shape.dim_qk * bytes;
     const i64 stride = ceil_div(c->q_len, c->page_size) * c->page_size; /* slots between two sequences */
     for (i64 i = 0; i < n_tokens; i++)
         a->slot_data[i] = i / c->q_len * stride + i % c->q_len;
-    for (i64 i = 0; i < 2 * shape[0] * shape[1]; i++)
-        row_fill((u64)i, 0, ROW_K, 1, c->shape.head_dim, c->element,
-                 (char *)a->rows + i * shape[2] * element_bytes(c->element));
-    tensor_init(&a->k, a->rows, type_of_element(c->element), 3, shape);
-    tensor_init(&a->v, (char *)a->rows + n * element_bytes(c->element), type_of_element(c->element), 3, shape);
-    tensor_init(&a->slots, a->slot_data, type_of_ints(64), 1, shape);
+    for (i64 i = 0; i < rows; i++) {
+        row_fill((u64)i, 0, ROW_K, 1, c->shape.dim_qk, c->element, a->rows + i * c->shape.dim_qk * bytes);
+        row_fill((u64)i, 0, ROW_V, 1, c->shape.dim_v, c->element, v + i * c->shape.dim_v * bytes);
+    }
+    tensor_init(&a->k, a->rows, type_of_element(c->element), 3, (const i64[]){ n_tokens, heads, c->shape.dim_qk });
+    tensor_init(&a->v, v, type_of_element(c->element), 3, (const i64[]){ n_tokens, heads, c->shape.dim_v });
+    tensor_init(&a->slots, a->slot_data, type_of_ints(64), 1, &n_tokens);
     a->args =
         (folio_append_args){ .struct_size = sizeof(a->args), .k = &a->k.dl, .v = &a->v.dl, .slots = &a->slots.dl };
 }
@@ -51,9 +53,10 @@ bool bench_append(const struct bench *bench, struct bench_row *row, char *error,
                                            .page_size = c->page_size,
                                            .n_layers = a.n_layers,
                                            .n_kv_heads = c->shape.n_kv_heads,
-                                           .head_dim = c->shape.head_dim };
+                                           .dim_qk = c->shape.dim_qk,
+                                           .dim_v = c->shape.dim_v };
     row->n_layers = a.n_layers;
-    row->bytes = (double)(n_tokens * 2 * c->shape.n_kv_heads * c->shape.head_dim * element_bytes(c->element));
+    row->bytes = (double)(n_tokens * page_bytes(&pages) / c->page_size);
     a.rows = malloc((size_t)row->bytes);
     a.slot_data = malloc((size_t)n_tokens * sizeof(*a.slot_data));
     bool ok = a.rows && a.slot_data && pagepool_init(&a.pool, &pages);

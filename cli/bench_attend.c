@@ -12,10 +12,12 @@ struct attend_bench {
     folio_plan *plan;
     struct pagepool pool;
     i32 n_layers;
-    struct tensor q, out, table, kv_lens, q_indptr;
+    struct tensor q, out, sinks, table, kv_lens, q_indptr;
     folio_attend_args args;
     void *q_data, *out_data;
+    float *sink_data;              /* [n_q_heads] */
     i32 *table_data, *indptr_data; /* [batch][width], [batch + 1] */
+    i32 *page_ids;                 /* [n_pages], shuffled */
     i64 *lens_data;                /* [batch] */
 };
 
@@ -27,6 +29,29 @@ static i32 count_layers(const struct bench *bench, const struct bench_case *c, i
     const i64 wanted = max_i64(bench->n_layers, ceil_div(bench->cold_bytes, layer_bytes));
     const i64 needed = ceil_div(bench->cold_bytes, layer_bytes), most = bench->memory / layer_bytes;
     return (i32)max_i64(min_i64(wanted, most), min_i64(needed, most));
+}
+
+/* Tokens of sequence `seq`: the longest has c->kv_len. */
+static i64 bench_kv_len(const struct bench_case *c, i64 seq)
+{
+    if (c->mix == MIX_ZIPF)
+        return max_i64(c->kv_len / (seq + 1), c->q_len);
+    if (c->mix == MIX_ONE_LONG && seq > 0)
+        return max_i64(c->kv_len / 16, c->q_len);
+    return c->kv_len;
+}
+
+static i64 count_pages(const struct bench_case *c)
+{
+    i64 n = 0;
+    for (i64 seq = 0; seq < c->batch; seq++)
+        n += ceil_div(bench_kv_len(c, seq), c->page_size);
+    return n;
+}
+
+static i64 table_width(const struct bench_case *c)
+{
+    return ceil_div(c->kv_len, c->page_size);
 }
 
 static void shuffle(i32 *ids, i64 n)
@@ -41,49 +66,57 @@ static void shuffle(i32 *ids, i64 n)
     }
 }
 
-/* Every row of every layer gets values of its own. */
+/* Values everywhere, as if the memory were one long run of rows. */
 static void fill_pool(const struct pagepool *pool)
 {
-    const struct pagepool_config *cfg = &pool->cfg;
-    const size_t rows = pool->bytes / (size_t)(cfg->head_dim * element_bytes(cfg->element));
-    for (size_t i = 0; i < rows; i++)
-        row_fill(i, 0, ROW_K, 1, cfg->head_dim, cfg->element,
-                 (char *)pool->memory + i * (size_t)(cfg->head_dim * element_bytes(cfg->element)));
+    enum { DIM = 64 };
+    const size_t row_bytes = DIM * (size_t)element_bytes(pool->cfg.element);
+    for (size_t i = 0; i < pool->bytes / row_bytes; i++)
+        row_fill(i, 0, ROW_K, 1, DIM, pool->cfg.element, (char *)pool->memory + i * row_bytes);
+    memset((char *)pool->memory + pool->bytes / row_bytes * row_bytes, 0, pool->bytes % row_bytes);
 }
 
 static bool alloc_arrays(struct attend_bench *a, const struct bench_case *c, i64 n_pages)
 {
-    const i64 n = c->batch * c->q_len * c->shape.n_q_heads * c->shape.head_dim * element_bytes(c->element);
-    a->q_data = malloc((size_t)n);
-    a->out_data = malloc((size_t)n);
-    a->table_data = malloc((size_t)n_pages * sizeof(*a->table_data));
+    const i64 rows = c->batch * c->q_len * c->shape.n_q_heads, bytes = element_bytes(c->element);
+    a->q_data = malloc((size_t)(rows * c->shape.dim_qk * bytes));
+    a->out_data = malloc((size_t)(rows * c->shape.dim_v * bytes));
+    a->sink_data = malloc((size_t)c->shape.n_q_heads * sizeof(*a->sink_data));
+    a->table_data = malloc((size_t)(c->batch * table_width(c)) * sizeof(*a->table_data));
+    a->page_ids = malloc((size_t)n_pages * sizeof(*a->page_ids));
     a->lens_data = malloc((size_t)c->batch * sizeof(*a->lens_data));
     a->indptr_data = malloc((size_t)(c->batch + 1) * sizeof(*a->indptr_data));
-    return a->q_data && a->out_data && a->table_data && a->lens_data && a->indptr_data;
+    return a->q_data && a->out_data && a->sink_data && a->table_data && a->page_ids && a->lens_data && a->indptr_data;
 }
 
 static void fill_arrays(struct attend_bench *a, const struct bench_case *c, i64 n_pages)
 {
     for (i64 i = 0; i < n_pages; i++)
-        a->table_data[i] = (i32)i;
-    shuffle(a->table_data, n_pages);
-    for (i64 i = 0; i < c->batch; i++)
-        a->lens_data[i] = c->kv_len;
+        a->page_ids[i] = (i32)i;
+    shuffle(a->page_ids, n_pages);
+    for (i64 seq = 0, next = 0; seq < c->batch; seq++) {
+        a->lens_data[seq] = bench_kv_len(c, seq);
+        for (i64 page = 0; page < table_width(c); page++)
+            a->table_data[seq * table_width(c) + page] =
+                page < ceil_div(a->lens_data[seq], c->page_size) ? a->page_ids[next++] : -1;
+    }
     for (i64 i = 0; i <= c->batch; i++)
         a->indptr_data[i] = (i32)(i * c->q_len);
-    const i64 row_bytes = c->shape.head_dim * element_bytes(c->element);
+    for (i32 i = 0; i < c->shape.n_q_heads; i++)
+        a->sink_data[i] = 0.5f;
+    const i64 row_bytes = c->shape.dim_qk * element_bytes(c->element);
     for (i64 i = 0; i < c->batch * c->q_len * c->shape.n_q_heads; i++)
-        row_fill((u64)i, 1, ROW_Q, 1, c->shape.head_dim, c->element, (char *)a->q_data + i * row_bytes);
+        row_fill((u64)i, 1, ROW_Q, 1, c->shape.dim_qk, c->element, (char *)a->q_data + i * row_bytes);
 }
 
 static void make_args(struct attend_bench *a, const struct bench_case *c)
 {
     const DLDataType type = type_of_element(c->element);
-    const i64 shape[3] = { c->batch * c->q_len, c->shape.n_q_heads, c->shape.head_dim };
-    tensor_init(&a->q, a->q_data, type, 3, shape);
-    tensor_init(&a->out, a->out_data, type, 3, shape);
-    tensor_init(&a->table, a->table_data, type_of_ints(32), 2,
-                (const i64[]){ c->batch, ceil_div(c->kv_len, c->page_size) });
+    const i64 rows = c->batch * c->q_len, heads = c->shape.n_q_heads;
+    tensor_init(&a->q, a->q_data, type, 3, (const i64[]){ rows, heads, c->shape.dim_qk });
+    tensor_init(&a->out, a->out_data, type, 3, (const i64[]){ rows, heads, c->shape.dim_v });
+    tensor_init(&a->sinks, a->sink_data, type_of_element(ELEMENT_F32), 1, &heads);
+    tensor_init(&a->table, a->table_data, type_of_ints(32), 2, (const i64[]){ c->batch, table_width(c) });
     tensor_init(&a->kv_lens, a->lens_data, type_of_ints(64), 1, &c->batch);
     tensor_init(&a->q_indptr, a->indptr_data, type_of_ints(32), 1, (const i64[]){ c->batch + 1 });
     a->args = (folio_attend_args){
@@ -95,6 +128,11 @@ static void make_args(struct attend_bench *a, const struct bench_case *c)
         .kv_lens = &a->kv_lens.dl,
         .q_indptr = c->q_len > 1 ? &a->q_indptr.dl : NULL,
         .out = &a->out.dl,
+        .sinks = c->sinks ? &a->sinks.dl : NULL,
+        .softcap = (double)c->softcap,
+        .window_left = c->window - 1, /* window keys, the row's own among them */
+        .window_right = -1,
+        .flags = c->window ? FOLIO_WINDOW_IS_SET : 0u,
         .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
     };
 }
@@ -105,7 +143,9 @@ static void free_attend(struct attend_bench *a)
     pagepool_free(&a->pool);
     free(a->q_data);
     free(a->out_data);
+    free(a->sink_data);
     free(a->table_data);
+    free(a->page_ids);
     free(a->lens_data);
     free(a->indptr_data);
 }
@@ -123,10 +163,11 @@ static bool open_attend(struct attend_bench *a, const struct bench *bench, const
 {
     struct pagepool_config pages = { .layout = c->layout,
                                      .element = c->element,
-                                     .n_pages = c->batch * ceil_div(c->kv_len, c->page_size),
+                                     .n_pages = count_pages(c),
                                      .page_size = c->page_size,
                                      .n_kv_heads = c->shape.n_kv_heads,
-                                     .head_dim = c->shape.head_dim };
+                                     .dim_qk = c->shape.dim_qk,
+                                     .dim_v = c->shape.dim_v };
     *a = (struct attend_bench){ .ctx = bench->ctx };
     a->n_layers = pages.n_layers = count_layers(bench, c, page_bytes(&pages) * pages.n_pages);
     if (a->n_layers < 1 || !pagepool_init(&a->pool, &pages) || !alloc_arrays(a, c, pages.n_pages))
@@ -137,15 +178,24 @@ static bool open_attend(struct attend_bench *a, const struct bench *bench, const
     return true;
 }
 
-/* Useful work: K and V of every sequence once; 4 operations a pair and dimension. */
+/* Useful work: K and V that some row of a sequence sees, once; 2 * (dim_qk + dim_v) operations a pair. */
 static void set_work(struct bench_row *row)
 {
     const struct bench_case *c = &row->c;
-    const double m = (double)c->q_len, n = (double)c->kv_len;
-    const double pairs = (double)c->batch * (m * (n - m) + m * (m + 1) / 2);
-    row->flops = pairs * 4 * c->shape.head_dim * c->shape.n_q_heads;
-    row->bytes =
-        (double)c->batch * n * 2 * (double)(c->shape.n_kv_heads * c->shape.head_dim * element_bytes(c->element));
+    const i64 dims = c->shape.dim_qk + c->shape.dim_v;
+    double pairs = 0, keys = 0;
+    for (i64 seq = 0; seq < c->batch; seq++) {
+        const i64 n = bench_kv_len(c, seq);
+        i64 first_seen = n; /* the oldest key that any row sees */
+        for (i64 i = 0; i < c->q_len; i++) {
+            const i64 end = max_i64(n - c->q_len + i + 1, 0), seen = c->window ? min_i64(end, c->window) : end;
+            pairs += (double)seen;
+            first_seen = min_i64(first_seen, end - seen);
+        }
+        keys += (double)(n - first_seen);
+    }
+    row->flops = pairs * 2 * (double)(dims * c->shape.n_q_heads);
+    row->bytes = keys * (double)(c->shape.n_kv_heads * dims * element_bytes(c->element));
 }
 
 bool bench_attend(const struct bench *bench, struct bench_row *row, char *error, size_t n)

@@ -8,6 +8,7 @@
 #include "plot.h"
 #include "version.h"
 
+const char *const mix_names[] = { "equal", "zipf", "one-long", NULL };
 const char *const bench_kind_names[] = { "decode", "prefill", "append", "cache", "overhead", NULL };
 
 static double gb_s(const struct bench_row *row)
@@ -57,10 +58,26 @@ void bench_print_row(const struct bench_row *row)
     const double share = bench_row_share(row);
     if (share > 0)
         printf(" %4.0f %%", 100 * share);
+    if (c->mix)
+        printf("  %s", mix_names[c->mix]);
     if (row->drift > 0.1)
         printf("  probe moved by %.0f %%", 100 * row->drift);
     putchar('\n');
     fflush(stdout);
+}
+
+static json_t *json_problem(const struct bench_case *c, i32 n_layers)
+{
+    json_t *object = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:i}", "shape", c->shape.name, "q_heads",
+                               c->shape.n_q_heads, "kv_heads", c->shape.n_kv_heads, "head_dim", c->shape.dim_qk,
+                               "head_dim_v", c->shape.dim_v, "dtype", element_names[c->element], "layout",
+                               layout_names[c->layout], "page_size", (json_int_t)c->page_size, "layers", n_layers);
+    json_object_update_new(object,
+                           json_pack("{s:I, s:I, s:I, s:s, s:I, s:I, s:b, s:s}", "batch", (json_int_t)c->batch, "q_len",
+                                     (json_int_t)c->q_len, "kv_len", (json_int_t)c->kv_len, "mix", mix_names[c->mix],
+                                     "window", (json_int_t)c->window, "softcap", (json_int_t)c->softcap, "sinks",
+                                     c->sinks, "layers_are", c->cold ? "cold" : "hot"));
+    return object;
 }
 
 void bench_json_row(const struct bench_row *row, const char *cpu)
@@ -70,13 +87,7 @@ void bench_json_row(const struct bench_row *row, const char *cpu)
                                bench_kind_names[c->kind], "machine", cpu, "commit", build_commit(), "isa", row->isa,
                                "threads", row->n_threads, "what", c->what, "reps", (json_int_t)row->n_reps);
     if (!c->what[0])
-        json_object_update_new(object, json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:i}",
-                                                 "shape", c->shape.name, "q_heads", c->shape.n_q_heads, "kv_heads",
-                                                 c->shape.n_kv_heads, "head_dim", c->shape.head_dim, "dtype",
-                                                 element_names[c->element], "layout", layout_names[c->layout],
-                                                 "page_size", (json_int_t)c->page_size, "batch", (json_int_t)c->batch,
-                                                 "q_len", (json_int_t)c->q_len, "kv_len", (json_int_t)c->kv_len,
-                                                 "layers_are", c->cold ? "cold" : "hot", "layers", row->n_layers));
+        json_object_update_new(object, json_problem(c, row->n_layers));
     const struct {
         const char *name;
         double value;

@@ -88,7 +88,7 @@ static folio_status gather_from(folio_context *ctx, const struct pagepool *pool,
     static const i32 page_ids[] = { 9, 1, 4, 4, 2, 7, 11 };
     const i64 kv_len = PAGE_SIZE * 6 + 3, n_ids = COUNT_OF(page_ids);
     const struct pagepool_config *cfg = &pool->cfg;
-    const i64 shape[3] = { kv_len, cfg->n_kv_heads, cfg->head_dim };
+    const i64 shape[3] = { kv_len, cfg->n_kv_heads, cfg->dim_qk };
     struct tensor row, k, v;
     i32 ids[COUNT_OF(page_ids)];
     memcpy(ids, page_ids, sizeof(ids));
@@ -108,7 +108,7 @@ static folio_status gather_from(folio_context *ctx, const struct pagepool *pool,
 
 static void check_gather(struct moves *m, const struct pagepool *pool, const char *types)
 {
-    const i64 n = 2 * N_PAGES * PAGE_SIZE * pool->cfg.n_kv_heads * pool->cfg.head_dim;
+    const i64 n = 2 * N_PAGES * PAGE_SIZE * pool->cfg.n_kv_heads * pool->cfg.dim_qk;
     for (enum element to = ELEMENT_F32; to <= ELEMENT_BF16; to++) {
         if (to != pool->cfg.element && to != ELEMENT_F32)
             continue;
@@ -122,8 +122,8 @@ static void check_gather(struct moves *m, const struct pagepool *pool, const cha
 
 static void check_append(struct moves *m, enum layout layout, enum element from, enum element to)
 {
-    const struct pagepool_config cfg = { layout, to, N_PAGES, PAGE_SIZE, 1, 3, 24 };
-    const i64 shape[3] = { N_TOKENS, cfg.n_kv_heads, cfg.head_dim }, n = shape[0] * shape[1] * shape[2];
+    const struct pagepool_config cfg = { layout, to, N_PAGES, PAGE_SIZE, 1, 3, 24, 24 };
+    const i64 shape[3] = { N_TOKENS, cfg.n_kv_heads, cfg.dim_qk }, n = shape[0] * shape[1] * shape[2];
     struct append_problem p = { .rows = calloc((size_t)n * 2, sizeof(float)) };
     char types[64];
     snprintf(types, sizeof(types), "%s rows, %s %s pages", element_names[from], layout_names[layout],

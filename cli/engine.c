@@ -12,18 +12,19 @@ static bool alloc_step(struct engine *e)
 {
     const struct engine_config *cfg = &e->cfg;
     const size_t batch = (size_t)cfg->max_batch + 1, chunk = (size_t)cfg->chunk;
-    const size_t row = (size_t)cfg->pages.head_dim * (size_t)element_bytes(cfg->pages.element);
-    const size_t q_bytes = chunk * (size_t)cfg->n_q_heads * row, kv_bytes = chunk * (size_t)cfg->pages.n_kv_heads * row;
+    const size_t qk_row = (size_t)cfg->pages.dim_qk * (size_t)element_bytes(cfg->pages.element);
+    const size_t v_row = (size_t)cfg->pages.dim_v * (size_t)element_bytes(cfg->pages.element);
+    const size_t q_rows = chunk * (size_t)cfg->n_q_heads, kv_rows = chunk * (size_t)cfg->pages.n_kv_heads;
     e->table_width = max_i64(ceil_div(cfg->max_seq_len, cfg->pages.page_size), 1);
     e->table = malloc(batch * (size_t)e->table_width * sizeof(*e->table));
     e->kv_lens = calloc(batch, sizeof(*e->kv_lens));
     e->q_indptr = calloc(batch + 1, sizeof(*e->q_indptr));
     e->slots = calloc(chunk, sizeof(*e->slots));
     e->needs = calloc(batch, sizeof(*e->needs));
-    e->q = calloc(1, q_bytes);
-    e->k = calloc(1, kv_bytes);
-    e->v = calloc(1, kv_bytes);
-    e->out = calloc(1, q_bytes);
+    e->q = calloc(q_rows, qk_row);
+    e->k = calloc(kv_rows, qk_row);
+    e->v = calloc(kv_rows, v_row);
+    e->out = calloc(q_rows, v_row);
     e->lse = calloc(chunk * (size_t)cfg->n_q_heads, sizeof(*e->lse));
     return e->table && e->kv_lens && e->q_indptr && e->slots && e->needs && e->q && e->k && e->v && e->out && e->lse;
 }
@@ -144,8 +145,8 @@ static void make_call(struct engine *e, struct call *call, i32 layer)
     const struct pagepool_config *pages = &e->cfg.pages;
     const DLDataType type = type_of_element(pages->element), f32 = type_of_element(ELEMENT_F32);
     const i64 batch = e->cfg.max_batch + 1, rows = e->bucket, heads = e->cfg.n_q_heads;
-    tensor_init(&call->q, e->q, type, 3, (const i64[]){ rows, heads, pages->head_dim });
-    tensor_init(&call->out, e->out, type, 3, (const i64[]){ rows, heads, pages->head_dim });
+    tensor_init(&call->q, e->q, type, 3, (const i64[]){ rows, heads, pages->dim_qk });
+    tensor_init(&call->out, e->out, type, 3, (const i64[]){ rows, heads, pages->dim_v });
     tensor_init(&call->lse, e->lse, f32, 2, (const i64[]){ rows, heads });
     tensor_init(&call->table, e->table, type_of_ints(32), 2, (const i64[]){ batch, e->table_width });
     tensor_init(&call->kv_lens, e->kv_lens, type_of_ints(64), 1, (const i64[]){ batch });
@@ -184,11 +185,10 @@ static folio_status append_rows(struct engine *e, i32 layer)
 {
     const struct pagepool_config *pages = &e->cfg.pages;
     const DLDataType type = type_of_element(pages->element);
-    const i64 shape[3] = { e->n_tokens, pages->n_kv_heads, pages->head_dim };
     struct tensor k, v, slots;
-    tensor_init(&k, e->k, type, 3, shape);
-    tensor_init(&v, e->v, type, 3, shape);
-    tensor_init(&slots, e->slots, type_of_ints(64), 1, shape);
+    tensor_init(&k, e->k, type, 3, (const i64[]){ e->n_tokens, pages->n_kv_heads, pages->dim_qk });
+    tensor_init(&v, e->v, type, 3, (const i64[]){ e->n_tokens, pages->n_kv_heads, pages->dim_v });
+    tensor_init(&slots, e->slots, type_of_ints(64), 1, &e->n_tokens);
     const folio_append_args args = {
         .struct_size = sizeof(args),
         .k = &k.dl,
@@ -221,7 +221,7 @@ double engine_kv_bytes(const struct engine *e)
     i64 tokens = 0;
     for (i64 i = 0; i < e->n_seqs; i++)
         tokens += e->kv_lens[i];
-    return (double)tokens * 2 * (double)(pages->n_kv_heads * pages->head_dim * element_bytes(pages->element));
+    return (double)(tokens * pages->n_kv_heads * (pages->dim_qk + pages->dim_v) * element_bytes(pages->element));
 }
 
 double engine_flops(const struct engine *e)
@@ -231,5 +231,5 @@ double engine_flops(const struct engine *e)
         const double m = e->q_indptr[i + 1] - e->q_indptr[i], n = (double)e->kv_lens[i];
         pairs += m * (n - m) + m * (m + 1) / 2;
     }
-    return pairs * 4 * e->cfg.pages.head_dim * e->cfg.n_q_heads;
+    return pairs * 2 * (e->cfg.pages.dim_qk + e->cfg.pages.dim_v) * e->cfg.n_q_heads;
 }

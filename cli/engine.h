@@ -49,7 +49,7 @@ struct engine {
     i64 *needs;    /* [max_batch] lengths to reserve */
 
     /* Rows of one layer, written by the caller before engine_attend. */
-    void *q, *k, *v, *out; /* [chunk][heads][head_dim] of the pages' element type */
+    void *q, *k, *v, *out; /* [chunk][heads][dim] of the pages' element type */
     float *lse;            /* [chunk][n_q_heads] */
     struct engine_times times;
 };
@@ -65,7 +65,7 @@ folio_status engine_begin(struct engine *engine, const folio_seq *seqs, const i6
 folio_status engine_plan(struct engine *engine);
 folio_status engine_attend(struct engine *engine, i32 layer);
 
-/* Useful work of one layer of this step: K and V once a sequence; 4 * head_dim operations a (row, key) pair. */
+/* Useful work of one layer of this step: K and V once a sequence; 2 * (dim_qk + dim_v) operations a (row, key) pair. */
 double engine_kv_bytes(const struct engine *engine);
 double engine_flops(const struct engine *engine);
 

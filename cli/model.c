@@ -38,8 +38,8 @@ double element_read(enum element element, const void *from, i64 index)
 }
 
 static const struct shape known_shapes[] = {
-    { "smollm2-135m", 9, 3, 64, 30 },
-    { "llama-3-8b", 32, 8, 128, 32 },
+    { "smollm2-135m", 9, 3, 64, 64, 30 },
+    { "llama-3-8b", 32, 8, 128, 128, 32 },
 };
 
 bool shape_parse(const char *text, struct shape *shape)
@@ -49,12 +49,15 @@ bool shape_parse(const char *text, struct shape *shape)
             *shape = known_shapes[i];
             return true;
         }
-    int h, hkv, d, end = 0;
-    if (sscanf(text, "%4d/%4d/%4d%n", &h, &hkv, &d, &end) != 3 || text[end])
+    int h, hkv, d, dv, end = 0, end_v = 0;
+    const int n = sscanf(text, "%4d/%4d/%4d%n/%4d%n", &h, &hkv, &d, &end, &dv, &end_v);
+    if (n < 3 || text[n == 4 ? end_v : end])
         return false;
-    if (hkv < 1 || h < hkv || h % hkv || d < 1 || d > MODEL_MAX_HEAD_DIM)
+    if (n == 3)
+        dv = d;
+    if (hkv < 1 || h < hkv || h % hkv || d < 1 || d > MODEL_MAX_HEAD_DIM || dv < 1 || dv > MODEL_MAX_HEAD_DIM)
         return false;
-    *shape = (struct shape){ text, h, hkv, d, 0 };
+    *shape = (struct shape){ text, h, hkv, d, dv, 0 };
     return true;
 }
 
@@ -76,11 +79,11 @@ static inline u64 scatter(u64 x)
 
 static const u64 golden = UINT64_C(0x9e3779b97f4a7c15);
 
-void row_codes(u64 identity, i32 layer, enum row_kind kind, i32 head, i32 head_dim, i8 *codes)
+void row_codes(u64 identity, i32 layer, enum row_kind kind, i32 head, i32 dim, i8 *codes)
 {
     const u64 place = (u64)(u32)layer << 32 | (u64)kind << 24 | (u64)(u32)head;
     const u64 key = scatter(identity ^ scatter(place * golden));
-    for (i32 i = 0; i < head_dim; i += 8) {
+    for (i32 i = 0; i < dim; i += 8) {
         const u64 eight = scatter(key + (u64)(i / 8 + 1) * golden);
         memcpy(codes + i, &eight, 8);
     }
@@ -110,17 +113,17 @@ static u16 narrow(float x, enum element element)
     return (u16)((bits >> 16 & 0x8000) | exponent << 10 | (bits >> 13 & 0x3ff));
 }
 
-void row_fill(u64 identity, i32 layer, enum row_kind kind, i32 n_heads, i32 head_dim, enum element element, void *to)
+void row_fill(u64 identity, i32 layer, enum row_kind kind, i32 n_heads, i32 dim, enum element element, void *to)
 {
     i8 codes[MODEL_MAX_HEAD_DIM];
     const float unit = (float)row_unit(kind);
     for (i32 head = 0; head < n_heads; head++) {
-        row_codes(identity, layer, kind, head, head_dim, codes);
+        row_codes(identity, layer, kind, head, dim, codes);
         if (element == ELEMENT_F32)
-            for (i32 i = 0; i < head_dim; i++)
-                ((float *)to)[head * head_dim + i] = (float)codes[i] * unit;
+            for (i32 i = 0; i < dim; i++)
+                ((float *)to)[head * dim + i] = (float)codes[i] * unit;
         else
-            for (i32 i = 0; i < head_dim; i++)
-                ((u16 *)to)[head * head_dim + i] = narrow((float)codes[i] * unit, element);
+            for (i32 i = 0; i < dim; i++)
+                ((u16 *)to)[head * dim + i] = narrow((float)codes[i] * unit, element);
     }
 }

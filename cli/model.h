@@ -2,7 +2,7 @@
  * model.h: the model's stand-in: q, k and v of a token as pure functions of who the token is.
  *
  *   identity(request, position) ─┐
- *   layer, q|k|v, head ──────────┴► hash ► head_dim bytes ► values code / 128 (k, v) or code / 32 (q)
+ *   layer, q|k|v, head ──────────┴► hash ► dim bytes ► values code / 128 (k, v) or code / 32 (q)
  *
  * Whoever knows a request and a position can compute its rows without looking at any page: that is what the check rests
  * on. Values are 8-bit fractions, exact in f32, f16 and bf16, so no rounding stands between the two sides. With these
@@ -22,10 +22,11 @@ double element_read(enum element element, const void *from, i64 index); /* from[
 
 struct shape {
     const char *name;
-    i32 n_q_heads, n_kv_heads, head_dim;
-    i32 n_layers; /* 0 = the name says nothing about layers */
+    i32 n_q_heads, n_kv_heads;
+    i32 dim_qk, dim_v; /* head dims of q and K, and of V */
+    i32 n_layers;      /* 0 = the name says nothing about layers */
 };
-/* "smollm2-135m", "llama-3-8b" or "H/Hkv/D". false: none of them, or H no multiple of Hkv, or numbers out of range. */
+/* "smollm2-135m", "llama-3-8b", "H/Hkv/D" or "H/Hkv/D/Dv". false: none of them, H no multiple of Hkv, too large. */
 bool shape_parse(const char *text, struct shape *shape);
 
 enum row_kind { ROW_Q, ROW_K, ROW_V };
@@ -33,11 +34,11 @@ enum row_kind { ROW_Q, ROW_K, ROW_V };
 /* Who a token is: prompt tokens by (their id in the trace, position), all others by (request number, position). */
 u64 token_identity(const struct trace *trace, i64 request, i64 position, u64 seed);
 
-/* The codes of one row: codes [head_dim rounded up to 8], value = code * row_unit(kind). */
-void row_codes(u64 identity, i32 layer, enum row_kind kind, i32 head, i32 head_dim, i8 *codes);
+/* The codes of one row: codes [dim rounded up to 8], value = code * row_unit(kind). */
+void row_codes(u64 identity, i32 layer, enum row_kind kind, i32 head, i32 dim, i8 *codes);
 double row_unit(enum row_kind kind);
 
-/* Rows of consecutive heads of one token in an element type: to [n_heads][head_dim]. */
-void row_fill(u64 identity, i32 layer, enum row_kind kind, i32 n_heads, i32 head_dim, enum element element, void *to);
+/* Rows of consecutive heads of one token in an element type: to [n_heads][dim]. */
+void row_fill(u64 identity, i32 layer, enum row_kind kind, i32 n_heads, i32 dim, enum element element, void *to);
 
 #endif

@@ -32,10 +32,10 @@ static double dot(const i8 *q, const i8 *k, i32 n) /* in units of both: integers
     return sum;
 }
 
-/* scores [group][longest]: q . k / sqrt(head_dim) of keys 0 .. position. */
+/* scores [group][longest]: q . k / sqrt(dim_qk) of keys 0 .. position. */
 static void compute_scores(const struct oracle *oracle, const struct oracle_row *row)
 {
-    const i32 d = oracle->shape.head_dim, group = oracle->shape.n_q_heads / oracle->shape.n_kv_heads;
+    const i32 d = oracle->shape.dim_qk, group = oracle->shape.n_q_heads / oracle->shape.n_kv_heads;
     const double unit = row_unit(ROW_Q) * row_unit(ROW_K) / sqrt(d);
     const u64 me = token_identity(oracle->trace, row->request, row->position, oracle->seed);
     for (i32 member = 0; member < group; member++)
@@ -63,7 +63,7 @@ static double softmax(double *scores, i64 n)
 
 void oracle_compute(const struct oracle *oracle, const struct oracle_row *row, double *out, double *lse)
 {
-    const i32 d = oracle->shape.head_dim, group = oracle->shape.n_q_heads / oracle->shape.n_kv_heads;
+    const i32 d = oracle->shape.dim_v, group = oracle->shape.n_q_heads / oracle->shape.n_kv_heads;
     const i64 n = row->position + 1;
     compute_scores(oracle, row);
     for (i32 member = 0; member < group; member++)

@@ -25,7 +25,7 @@ struct oracle_row {
 bool oracle_init(struct oracle *oracle, const struct trace *trace, const struct shape *shape, u64 seed);
 void oracle_free(struct oracle *oracle);
 
-/* out [group][head_dim], lse [group]. */
+/* out [group][dim_v], lse [group]. */
 void oracle_compute(const struct oracle *oracle, const struct oracle_row *row, double *out, double *lse);
 
 /* How far a right result may be from the oracle's `want`: what rounding to `element` and f32 arithmetic can do. */

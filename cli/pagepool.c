@@ -11,23 +11,25 @@ const char *const layout_names[] = { "hnd", "nhd", "split", NULL };
 
 i64 page_bytes(const struct pagepool_config *cfg)
 {
-    return 2 * cfg->page_size * cfg->n_kv_heads * cfg->head_dim * element_bytes(cfg->element);
+    return cfg->page_size * cfg->n_kv_heads * (cfg->dim_qk + cfg->dim_v) * element_bytes(cfg->element);
+}
+
+/* K or V of one layer: heads of `dim`, pages `page_stride` elements apart. */
+static void init_half(struct tensor *half, const struct pagepool_config *cfg, char *data, i32 dim, i64 page_stride)
+{
+    const bool hnd = cfg->layout == LAYOUT_HND;
+    const i64 shape[4] = { cfg->n_pages, cfg->page_size, cfg->n_kv_heads, dim };
+    const i64 strides[4] = { page_stride, hnd ? dim : cfg->n_kv_heads * dim, hnd ? cfg->page_size * dim : dim, 1 };
+    tensor_init_strided(half, data, type_of_element(cfg->element), 4, shape, strides);
 }
 
 static void init_layer(struct layer_pages *layer, const struct pagepool_config *cfg, char *memory)
 {
-    const i64 shape[4] = { cfg->n_pages, cfg->page_size, cfg->n_kv_heads, cfg->head_dim };
-    const i64 half = cfg->page_size * cfg->n_kv_heads * cfg->head_dim; /* elements of a page's K, or V */
-    const i64 slot_major = cfg->n_kv_heads * cfg->head_dim, head_major = cfg->page_size * cfg->head_dim;
-    const i64 strides[][4] = {
-        [LAYOUT_HND] = { 2 * half, cfg->head_dim, head_major, 1 },
-        [LAYOUT_NHD] = { 2 * half, slot_major, cfg->head_dim, 1 },
-        [LAYOUT_SPLIT] = { half, slot_major, cfg->head_dim, 1 },
-    };
-    const i64 to_v = (cfg->layout == LAYOUT_SPLIT ? cfg->n_pages : 1) * half * element_bytes(cfg->element);
-    const DLDataType type = type_of_element(cfg->element);
-    tensor_init_strided(&layer->k, memory, type, 4, shape, strides[cfg->layout]);
-    tensor_init_strided(&layer->v, memory + to_v, type, 4, shape, strides[cfg->layout]);
+    const i64 slots = cfg->page_size * cfg->n_kv_heads, k_page = slots * cfg->dim_qk, v_page = slots * cfg->dim_v;
+    const bool split = cfg->layout == LAYOUT_SPLIT;
+    const i64 to_v = (split ? cfg->n_pages : 1) * k_page * element_bytes(cfg->element);
+    init_half(&layer->k, cfg, memory, cfg->dim_qk, split ? k_page : k_page + v_page);
+    init_half(&layer->v, cfg, memory + to_v, cfg->dim_v, split ? v_page : k_page + v_page);
 }
 
 bool pagepool_init(struct pagepool *pool, const struct pagepool_config *cfg)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * pagepool.h: the memory of K and V pages of all layers, and how it is laid out.
  *
- *   hnd  layer: [n_pages][K|V][n_kv_heads][page_size][head_dim]     a page's K and V side by side: one chunk to stream
- *   nhd  layer: [n_pages][K|V][page_size][n_kv_heads][head_dim]
- *   split layer: [K|V][n_pages][page_size][n_kv_heads][head_dim]     two tensors, as most frameworks hold them
+ *   hnd  layer: [n_pages][K|V][n_kv_heads][page_size][dim]     a page's K and V side by side: one chunk to stream
+ *   nhd  layer: [n_pages][K|V][page_size][n_kv_heads][dim]
+ *   split layer: [K|V][n_pages][page_size][n_kv_heads][dim]     two tensors, as most frameworks hold them
  *
  * Fresh pages hold NaN: a slot that was never written shows as soon as it is read. */
 #ifndef CLI_PAGEPOOL_H
@@ -19,11 +19,12 @@ struct pagepool_config {
     enum layout layout;
     enum element element;
     i64 n_pages, page_size;
-    i32 n_layers, n_kv_heads, head_dim;
+    i32 n_layers, n_kv_heads;
+    i32 dim_qk, dim_v; /* head dims of K and of V */
 };
 
 struct layer_pages {
-    struct tensor k, v; /* [n_pages, page_size, n_kv_heads, head_dim] */
+    struct tensor k, v; /* [n_pages, page_size, n_kv_heads, dim_qk | dim_v] */
 };
 
 struct pagepool {

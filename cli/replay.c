@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "input.h"
+#include "machine.h"
 #include "options.h"
 #include "plot.h"
 #include "probe.h"
@@ -36,7 +37,8 @@ static const char *const isa_choices[] = { "auto", "c", "avx2", "avx512", "ref",
 
 #define FIELD(name) offsetof(struct replay_options, name)
 static const struct option_spec options[] = {
-    { "shape", "NAME", "smollm2-135m, llama-3-8b, or H/Hkv/D: query heads, kv heads, head dim. Default smollm2-135m.",
+    { "shape", "NAME",
+      "smollm2-135m, llama-3-8b, or H/Hkv/D[/Dv]: query heads, kv heads, head dim (and V's). Default smollm2-135m.",
       OPTION_TEXT, FIELD(shape), 0, 0, NULL },
     { "layers", "N", "Layers. Default: the model's; 1 for H/Hkv/D.", OPTION_I64, FIELD(layers), 1, 1024, NULL },
     { "limit", "N", "Only the first N requests.", OPTION_I64, FIELD(limit), 1, INT64_C(1) << 40, NULL },
@@ -91,6 +93,7 @@ struct run {
     struct inject inject;
     struct report report;
     struct probe *probe;
+    struct machine machine;
 };
 
 static int load_trace(struct run *run)
@@ -150,7 +153,7 @@ static int configure(struct run *run)
     if (!shape_parse(o->shape, &run->shape))
         return usage_error(
             &command_replay,
-            "--shape: got \"%s\", allowed: smollm2-135m, llama-3-8b, or H/Hkv/D with H a multiple of Hkv "
+            "--shape: got \"%s\", allowed: smollm2-135m, llama-3-8b, or H/Hkv/D[/Dv] with H a multiple of Hkv "
             "and D at most %d",
             o->shape, MODEL_MAX_HEAD_DIM);
     const i32 n_layers = o->layers ? (i32)o->layers : run->shape.n_layers ? run->shape.n_layers : 1;
@@ -160,7 +163,8 @@ static int configure(struct run *run)
                    .page_size = o->page_size,
                    .n_layers = n_layers,
                    .n_kv_heads = run->shape.n_kv_heads,
-                   .head_dim = run->shape.head_dim },
+                   .dim_qk = run->shape.dim_qk,
+                   .dim_v = run->shape.dim_v },
         .n_q_heads = run->shape.n_q_heads,
         .max_batch = o->max_batch,
         .chunk = o->chunk,
@@ -176,6 +180,7 @@ static int open_run(struct run *run)
 {
     const struct replay_options *o = &run->options;
     char error[320];
+    machine_read(&run->machine);
     if (!engine_open(&run->engine, &run->engine_config, error, sizeof(error)))
         return run_error(&command_replay, "%s", error);
     run->verify = (struct verify){ .element = run->engine_config.pages.element,
@@ -210,6 +215,7 @@ static struct report_setup setup_of(const struct run *run)
         .n_threads = folio_context_n_threads(run->engine.ctx),
         .isa = run->engine_config.backend == FOLIO_BACKEND_REF ? "ref"
                                                                : folio_isa_name(folio_context_isa(run->engine.ctx)),
+        .machine = run->machine.cpu,
         .by_clock = !run->options.as_fast,
     };
 }

@@ -147,13 +147,13 @@ static void make_rows(struct replay *r, i32 layer)
     struct engine *e = r->engine;
     const struct shape *shape = &r->shape;
     const enum element element = e->cfg.pages.element;
-    const i64 d_bytes = shape->head_dim * element_bytes(element);
-    const i64 q_row = shape->n_q_heads * d_bytes, kv_row = shape->n_kv_heads * d_bytes;
+    const i64 bytes = element_bytes(element), q_row = shape->n_q_heads * shape->dim_qk * bytes;
+    const i64 k_row = shape->n_kv_heads * shape->dim_qk * bytes, v_row = shape->n_kv_heads * shape->dim_v * bytes;
     for (i64 t = 0; t < e->n_tokens; t++) {
         const u64 who = r->identities[t];
-        row_fill(who, layer, ROW_Q, shape->n_q_heads, shape->head_dim, element, (char *)e->q + t * q_row);
-        row_fill(who, layer, ROW_K, shape->n_kv_heads, shape->head_dim, element, (char *)e->k + t * kv_row);
-        row_fill(who, layer, ROW_V, shape->n_kv_heads, shape->head_dim, element, (char *)e->v + t * kv_row);
+        row_fill(who, layer, ROW_Q, shape->n_q_heads, shape->dim_qk, element, (char *)e->q + t * q_row);
+        row_fill(who, layer, ROW_K, shape->n_kv_heads, shape->dim_qk, element, (char *)e->k + t * k_row);
+        row_fill(who, layer, ROW_V, shape->n_kv_heads, shape->dim_v, element, (char *)e->v + t * v_row);
     }
 }
 

@@ -45,7 +45,7 @@ struct report_setup {
     const struct engine_config *engine;
     i32 n_model_layers; /* 0 = the shape has no number of its own */
     i32 n_threads;
-    const char *isa;
+    const char *isa, *machine;
     bool by_clock; /* arrivals by the trace's clock */
 };
 

@@ -5,6 +5,7 @@
 
 #include "json.h"
 #include "report.h"
+#include "version.h"
 
 void report_step_json(const struct step_record *step, i64 number)
 {
@@ -40,14 +41,15 @@ static void heading_json(const struct report_setup *setup)
     const struct engine_config *engine = setup->engine;
     char scale[48];
     snprintf(scale, sizeof(scale), "%lld/%lld", (long long)setup->trace->scale_num, (long long)setup->trace->scale_den);
-    json_line(json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:s, s:b}",
-                        "type", "setup", "trace", setup->trace_name, "format", setup->trace->format, "lengths", scale,
-                        "shape", setup->shape->name, "q_heads", setup->shape->n_q_heads, "kv_heads",
-                        setup->shape->n_kv_heads, "head_dim", setup->shape->head_dim, "layers", engine->pages.n_layers,
-                        "dtype", element_names[engine->pages.element], "layout", layout_names[engine->pages.layout],
-                        "page_size", (json_int_t)engine->pages.page_size, "pages", (json_int_t)engine->pages.n_pages,
-                        "max_batch", (json_int_t)engine->max_batch, "chunk", (json_int_t)engine->chunk, "threads",
-                        setup->n_threads, "isa", setup->isa, "by_clock", setup->by_clock));
+    json_line(json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:s, s:b}",
+        "type", "setup", "machine", setup->machine, "commit", build_commit(), "trace", setup->trace_name, "format",
+        setup->trace->format, "lengths", scale, "shape", setup->shape->name, "q_heads", setup->shape->n_q_heads,
+        "kv_heads", setup->shape->n_kv_heads, "head_dim", setup->shape->dim_qk, "head_dim_v", setup->shape->dim_v,
+        "layers", engine->pages.n_layers, "dtype", element_names[engine->pages.element], "layout",
+        layout_names[engine->pages.layout], "page_size", (json_int_t)engine->pages.page_size, "pages",
+        (json_int_t)engine->pages.n_pages, "max_batch", (json_int_t)engine->max_batch, "chunk",
+        (json_int_t)engine->chunk, "threads", setup->n_threads, "isa", setup->isa, "by_clock", setup->by_clock));
 }
 
 static void heading_text(const struct report_setup *setup)
@@ -64,12 +66,12 @@ static void heading_text(const struct report_setup *setup)
                                                  "idle time is skipped"
                                                : "all at once");
     printf("  model     %s: %d query heads, %d kv heads, head dim %d, %d layers; attention only, no weights\n",
-           setup->shape->name, setup->shape->n_q_heads, setup->shape->n_kv_heads, setup->shape->head_dim,
+           setup->shape->name, setup->shape->n_q_heads, setup->shape->n_kv_heads, setup->shape->dim_qk,
            engine->pages.n_layers);
     printf("  memory    %lld pages of %lld tokens, %s, %.1f MB for all layers\n", (long long)engine->pages.n_pages,
            (long long)engine->pages.page_size, element_names[engine->pages.element],
            (double)(page_bytes(&engine->pages) * engine->pages.n_pages * engine->pages.n_layers) / (1 << 20));
-    printf("  machine   %s kernels, %d threads\n\n", setup->isa, setup->n_threads);
+    printf("  machine   %s, %s kernels, %d threads\n\n", setup->machine, setup->isa, setup->n_threads);
     fflush(stdout);
 }
 

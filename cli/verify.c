@@ -11,7 +11,7 @@ bool verify_init(struct verify *v, const struct trace *trace, const struct shape
     v->state = seed ^ UINT64_C(0x766572696679);
     v->room = room + v->n_random;
     v->picks = calloc((size_t)v->room, sizeof(*v->picks));
-    v->out = calloc(group * (size_t)shape->head_dim, sizeof(*v->out));
+    v->out = calloc(group * (size_t)shape->dim_v, sizeof(*v->out));
     v->lse = calloc(group, sizeof(*v->lse));
     if (oracle_init(&v->oracle, trace, shape, seed) && v->picks && v->out && v->lse)
         return true;
@@ -76,7 +76,7 @@ static void keep_worst(struct verify_error *worst, struct verify_error e)
 static struct verify_error compare_row(const struct verify *v, const struct engine *engine,
                                        const struct verify_pick *pick)
 {
-    const i32 d = v->oracle.shape.head_dim, group = v->oracle.shape.n_q_heads / v->oracle.shape.n_kv_heads;
+    const i32 d = v->oracle.shape.dim_v, group = v->oracle.shape.n_q_heads / v->oracle.shape.n_kv_heads;
     struct verify_error worst = { .row = pick->row };
     for (i32 member = 0; member < group; member++) {
         const i32 head = pick->row.kv_head * group + member;

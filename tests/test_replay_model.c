@@ -107,9 +107,12 @@ static void shapes_are_names_or_three_numbers(void **state)
     assert_true(shape_parse("14/2/96", &shape));
     assert_int_equal(shape.n_q_heads, 14);
     assert_int_equal(shape.n_kv_heads, 2);
-    assert_int_equal(shape.head_dim, 96);
-    static const char *const bad[] = { "",       "llama", "9/3",    "9/3/64/1", "9/3/64x", "9/2/64",
-                                       "0/0/64", "3/9/4", "9/3/-4", "8/8/1025", "8/0/8",   "-8/8/8" };
+    assert_int_equal(shape.dim_qk, 96);
+    assert_int_equal(shape.dim_v, 96);
+    assert_true(shape_parse("16/1/576/512", &shape));
+    assert_int_equal(shape.dim_v, 512);
+    static const char *const bad[] = { "",       "llama", "9/3",    "9/3/64/",  "9/3/64/1025", "9/3/64x", "9/2/64",
+                                       "0/0/64", "3/9/4", "9/3/-4", "8/8/1025", "8/0/8",       "-8/8/8" };
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         if (shape_parse(bad[i], &shape))
             fail_msg("\"%s\" was taken for a shape", bad[i]);

@@ -12,7 +12,7 @@
 
 enum { D = 24, HEADS = 6, KV_HEADS = 2, GROUP = HEADS / KV_HEADS, SEED = 5 };
 
-static const struct shape shape = { "6/2/24", HEADS, KV_HEADS, D, 1 };
+static const struct shape shape = { "6/2/24", HEADS, KV_HEADS, D, D, 1 };
 
 static void fill_row(const struct trace *trace, const struct oracle_row *row, i64 position, enum row_kind kind,
                      i32 head, float *x)
@@ -76,8 +76,8 @@ static void the_oracle_is_plain_attention(void **state)
     oracle_free(&oracle);
 }
 
-/* Two prompts of 4096 tokens that differ in one page of 16: the last row must tell them apart, wherever that page is, by
- * much more than rounding to any type allows. Else a wrong table entry could hide. */
+/* Two prompts of 4096 tokens that differ in one page of 16: the last row must tell them apart, wherever that page is,
+ * by much more than rounding to any type allows. Else a wrong table entry could hide. */
 static void one_wrong_page_shows(void **state)
 {
     (void)state;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh SOURCE GROUP FOLIO...: one group of checks of the command. Each line of a group is one call and what must come of
-# it; a failing one prints the call, what it printed and what was wanted.
+# run.sh SOURCE GROUP FOLIO...: one group of checks of the command. Each line of a group is one call and what must come
+# of it; a failing one prints the call, what it printed and what was wanted.
 set -u
 source=$1 group=$2
 shift 2
@@ -71,7 +71,8 @@ azure()
 }
 
 # Small, the same every time, and quick on an emulator.
-quick="--shape 4/2/16 --layers 2 --scale-lengths 1/4 --as-fast-as-possible --no-probe --threads 2 --chunk 64 --max-batch 4"
+quick="--shape 4/2/16 --layers 2 --scale-lengths 1/4 --as-fast-as-possible --no-probe --threads 2 --chunk 64
+       --max-batch 4"
 
 group_usage()
 {
@@ -93,7 +94,8 @@ group_usage()
     refuses 'got 2 traces, allowed: one' replay a b
     refuses 'no-such-file: No such file' replay no-such-file
     mooncake > "$dir/trace"
-    refuses '\-\-shape: got "9/2/64", allowed: smollm2-135m, llama-3-8b, or H/Hkv/D' replay --shape 9/2/64 "$dir/trace"
+    refuses '\-\-shape: got "9/2/64", allowed: smollm2-135m, llama-3-8b, or H/Hkv/D\[/Dv\]' \
+        replay --shape 9/2/64 "$dir/trace"
     refuses '\-\-scale-lengths: got "2", allowed: N/M' replay --scale-lengths 2 "$dir/trace"
     refuses '\-\-scale-lengths: got "1/0", allowed: N/M' replay --scale-lengths 1/0 "$dir/trace"
     refuses '\-\-pages gives 30 pages, but the longest request has 605 tokens and needs 38 + 1' \
@@ -127,7 +129,8 @@ group_help()
     done
     call help --man
     checks=$((checks + 1))
-    cmp -s "$dir/out" "$source/docs/folio.1" || wrong "docs/folio.1 (write it with: build/folio help --man > docs/folio.1)"
+    cmp -s "$dir/out" "$source/docs/folio.1" ||
+        wrong "docs/folio.1 (write it with: build/folio help --man > docs/folio.1)"
 }
 
 group_version()
@@ -173,7 +176,10 @@ group_replay()
     first_error=$(number worst_error)
     call replay $quick --json --threads 1 "$dir/trace"
     checks=$((checks + 1))
-    [ "$(number worst_error)" = "$first_error" ] || wrong "the same worst error with one thread as with two: $first_error"
+    [ "$(number worst_error)" = "$first_error" ] ||
+        wrong "the same worst error with one thread as with two: $first_error"
+    call replay $quick --json --shape 4/2/24/8 --check-rows 4 "$dir/trace"
+    want_last '"ok":true'
     call replay $quick --json --isa ref --check-rows 20 "$dir/trace"
     want_last '"ok":true'
     for dtype in f32 f16; do
@@ -290,13 +296,17 @@ group_check()
 
 group_bench()
 {
-    call bench --rows decode,prefill,append --shape 4/2/16 --kv 64 --q 32 --batch 1 --page-size 16 --dtype f32 --threads 1 \
-        --layers 1 --reps 3 --state hot --memory 64M --json
+    call bench --rows decode,prefill,append --shape 4/2/16 --kv 64 --q 32 --batch 1 --page-size 16 --dtype f32 \
+        --threads 1 --layers 1 --reps 3 --state hot --memory 64M --json
     want_code 0
     want_out '"row":"decode".*"median_us":[0-9].*"gb_s":[0-9].*"probe_gb_s":[0-9].*"share":[0-9]'
     want_out '"row":"prefill".*"gflop_s":[0-9].*"probe_gflop_s":[0-9]'
     want_out '"row":"append"'
     want_last '"type":"summary".*"ok":true'
+    call bench --rows decode --shape 4/2/24/8 --kv 64 --batch 3 --mix zipf --window 20 --softcap 5 --sinks --threads 1 \
+        --layers 2 --reps 3 --json --page-size 8 --dtype f16
+    want_code 0
+    want_last '"rows":2,.*"ok":true'
     call bench --rows overhead --threads 1 --reps 3
     want_code 0
     want_out '^overhead .*attend, plan reused'
