@@ -165,6 +165,7 @@ static struct keep random_keep(u64 *seed, const struct mod_program *mod, const s
 {
     struct keep keep = { .mask_mod = mod, .block_mask = blocks, .ranges = ranges, .group = 2 };
     keep.b = mod_random_below(seed, 2);
+    keep.captures_are_fixed = mod_random_below(seed, 2);
     keep.q_len = 1 + mod_random_below(seed, MOD_RANDOM_ROWS);
     keep.kv_len = 1 + mod_random_below(seed, MOD_RANDOM_KEYS);
     keep.pos_offset = mod_random_below(seed, 2) ? keep.kv_len - keep.q_len : 0;
@@ -225,6 +226,24 @@ static void check_pieces(const struct keep *keep, i64 begin, i64 end, i64 quantu
     }
 }
 
+/* What plans make room for: no kept key is outside, and what is surely dropped at the ends is. */
+static void check_hull(const struct keep *keep, i64 begin, i64 end, i64 quantum, const char *text)
+{
+    i64 first = end, last = end;
+    if (!folio__keep_hull(keep, begin, end, quantum, &first, &last))
+        first = last = end;
+    assert_true(begin <= first && first <= last && last <= end);
+    for (i64 kv = begin; kv < end; kv++) {
+        bool any, all_by_mod, has_block;
+        look_at_key(keep, kv, &any, &all_by_mod, &has_block);
+        if (any && (kv < first || kv >= last))
+            fail_msg("%s: key %lld is outside of the hull %lld..%lld", text, (long long)kv, (long long)first,
+                     (long long)last);
+        if (first < last && !has_block)
+            assert_true(kv != first && kv != last - 1);
+    }
+}
+
 static void pieces_hold_what_is_kept_and_no_absent_block(void **state)
 {
     (void)state;
@@ -244,7 +263,9 @@ static void pieces_hold_what_is_kept_and_no_absent_block(void **state)
             round % 2 ? mod_random_block_mask(&seed, 1 + mod_random_below(&seed, 2), n_heads, NULL) : NULL;
         const struct keep keep = random_keep(&seed, &mod->program, blocks ? &blocks->mask : NULL, ranges);
         const i64 begin = mod_random_below(&seed, keep.kv_len);
-        check_pieces(&keep, begin, keep.kv_len, INT64_C(16) << mod_random_below(&seed, 4), text);
+        const i64 quantum = INT64_C(16) << mod_random_below(&seed, 4);
+        check_pieces(&keep, begin, keep.kv_len, quantum, text);
+        check_hull(&keep, begin, keep.kv_len, quantum, text);
         folio_mod_destroy(&mod);
         folio_block_mask_destroy(&blocks);
     }
@@ -277,6 +298,10 @@ static void a_window_mod_skips_like_a_window(void **state)
     assert_int_equal(kept, 1024);
     assert_int_equal(first, 32768 - 1024);
     assert_int_equal(n_all, 1024);
+    i64 last;
+    assert_true(folio__keep_hull(&keep, 0, keep.kv_len, 128, &first, &last));
+    assert_int_equal(first, 32768 - 1024);
+    assert_int_equal(last, 32768);
     folio_mod_destroy(&mod);
 }
 

@@ -27,7 +27,7 @@ enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end)
         box.leaf[i].lo = at[i][0];
         box.leaf[i].hi = at[i][1];
     }
-    folio__mod_ranges(mod, &box, true, keep->ranges);
+    folio__mod_ranges(mod, &box, keep->captures_are_fixed, keep->ranges);
     const struct mod_range *result = &keep->ranges[mod->result];
     if (result->may_be_poison || result->truth == (MOD_MAY_BE_TRUE | MOD_MAY_BE_FALSE))
         return KEEP_SOME;
@@ -97,4 +97,53 @@ bool folio__keep_next(const struct keep *keep, i64 at, i64 end, i64 quantum, str
         return true;
     }
     return false;
+}
+
+/* ---- hull */
+
+/* The end of the last quantum of [begin, end) that mask_mod does not surely drop; begin when it drops all. */
+static i64 last_by_mod(const struct keep *keep, i64 begin, i64 end, i64 quantum)
+{
+    while (begin < end) {
+        const enum mod_keep state = folio__keep_mod(keep, begin, end);
+        if (state == KEEP_NONE)
+            return begin;
+        if (state == KEEP_ALL || end - begin <= quantum)
+            return end;
+        const i64 middle = begin + ceil_div(end - begin, 2 * quantum) * quantum;
+        if (middle >= end)
+            return end;
+        const i64 last = last_by_mod(keep, middle, end, quantum);
+        if (last > middle)
+            return last;
+        end = middle;
+    }
+    return begin;
+}
+
+static i64 last_by_blocks(const struct keep *keep, i64 begin, i64 end)
+{
+    if (!keep->block_mask)
+        return end;
+    const i64 kv_block = keep->block_mask->kv_block;
+    while (end > begin && !any_has_block(keep, (end - 1) / kv_block))
+        end = max_i64(begin, (end - 1) / kv_block * kv_block);
+    return end;
+}
+
+bool folio__keep_hull(const struct keep *keep, i64 begin, i64 end, i64 quantum, i64 *first, i64 *last)
+{
+    struct keep_piece piece;
+    if (!folio__keep_next(keep, begin, end, quantum, &piece))
+        return false;
+    *first = piece.begin;
+    for (*last = end;;) { /* what one mask drops may end where the other has dropped before */
+        const i64 by_blocks = last_by_blocks(keep, *first, *last);
+        const i64 by_both = last_by_mod(keep, *first, by_blocks, quantum);
+        if (by_both == *last)
+            return true;
+        *last = by_both;
+        if (*last == *first)
+            return false;
+    }
 }

@@ -12,6 +12,7 @@ struct keep {
     const struct mod_program *mask_mod;  /* or NULL */
     const struct block_mask *block_mask; /* or NULL */
     struct mod_range *ranges;            /* scratch [n_steps of mask_mod] */
+    bool captures_are_fixed;             /* until the answer is used; else their values are not looked at */
     i64 b, q_len, kv_len, group;
     i64 pos_offset; /* pos - q */
     i64 row_begin, row_end;
@@ -29,5 +30,9 @@ enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end);
 /* The first piece of [at, end) with a key that any row or head keeps: nothing in it is surely dropped for all, but in
  * steps of `quantum` keys (a power of two times 16) and of kv_block. false: there is none. */
 bool folio__keep_next(const struct keep *keep, i64 at, i64 end, i64 quantum, struct keep_piece *piece);
+
+/* [*first, *last) holds every key of [begin, end) that any row or head keeps; false: there is none. Not exact inside of
+ * `quantum` keys. */
+bool folio__keep_hull(const struct keep *keep, i64 begin, i64 end, i64 quantum, i64 *first, i64 *last);
 
 #endif

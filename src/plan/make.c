@@ -46,7 +46,7 @@ static struct tile tile_of(const struct plan_shape *shape, i64 seq, i64 q_token,
     const i32 family = folio__plan_family(shape, q_len);
     const i64 n_rows = min_i64(tile_rows(shape, family, q_len), q_len - row);
     const i64 split_tokens = folio__plan_split_tokens(shape, family, kv_len);
-    const struct plan_keys keys = folio__plan_visible_keys(shape, q_len, kv_len, row, row + n_rows);
+    const struct plan_keys keys = folio__plan_kept_keys(shape, seq, q_len, kv_len, row, row + n_rows);
     const i64 split_begin = keys.begin / split_tokens;
     return (
         struct tile){ .item = { .q_token = q_token,
@@ -65,12 +65,12 @@ static struct tile tile_of(const struct plan_shape *shape, i64 seq, i64 q_token,
                       .n_keys = keys.end - keys.begin };
 }
 
-static double sequence_cost(const struct plan_shape *shape, i64 q_len, i64 kv_len)
+static double sequence_cost(const struct plan_shape *shape, i64 seq, i64 q_len, i64 kv_len)
 {
     double cost = 0;
     i64 n_rows;
     for (i64 row = 0; row < q_len; row += n_rows) {
-        const struct tile tile = tile_of(shape, 0, 0, q_len, kv_len, row);
+        const struct tile tile = tile_of(shape, seq, 0, q_len, kv_len, row);
         n_rows = tile.item.n_rows;
         cost += plan_cost(shape, tile.n_keys, n_rows, shape->n_kv_heads);
     }
@@ -170,7 +170,7 @@ void folio__plan_make(struct plan_work *work, const struct plan_shape *shape, co
 {
     double cost = 0;
     for (i64 seq = 0; seq < shape->batch; seq++)
-        cost += sequence_cost(shape, q_begin[seq + 1] - q_begin[seq], kv_lens[seq]);
+        cost += sequence_cost(shape, seq, q_begin[seq + 1] - q_begin[seq], kv_lens[seq]);
 
     const i32 n_workers =
         cost < (double)shape->width * WORTH_A_WORKER ? (i32)(cost / WORTH_A_WORKER) + 1 : shape->width;

@@ -24,6 +24,9 @@ struct plan_shape {
     i32 num_splits;                             /* 0 = by tiling; else at least so many where there are keys */
     i32 width;                                  /* workers */
     i32 n_kv_heads, group, head_dim_qk, head_dim_v;
+    const struct mod_program *mask_mod;  /* or NULL */
+    const struct block_mask *block_mask; /* or NULL */
+    struct mod_range *ranges;            /* scratch [steps of mask_mod] */
 };
 
 struct plan_bounds {
@@ -58,12 +61,17 @@ void folio__plan_make(struct plan_work *work, const struct plan_shape *shape, co
 i32 folio__plan_family(const struct plan_shape *shape, i64 q_len);
 i64 folio__plan_split_tokens(const struct plan_shape *shape, i32 family, i64 kv_len);
 
-/* Keys [begin, end) that any row of rows [row_begin, row_end) may see; begin == end = none. */
+/* Keys [begin, end) that any row of rows [row_begin, row_end) may see by causal and window; begin == end = none. */
 struct plan_keys {
     i64 begin, end;
 };
 struct plan_keys folio__plan_visible_keys(const struct plan_shape *shape, i64 q_len, i64 kv_len, i64 row_begin,
                                           i64 row_end);
+
+/* block_map.c: of those, what mask_mod and the block mask of sequence seq leave. A superset; values of captured arrays do
+ * not count, for they may be others when the plan is used. */
+struct plan_keys folio__plan_kept_keys(const struct plan_shape *shape, i64 seq, i64 q_len, i64 kv_len, i64 row_begin,
+                                       i64 row_end);
 
 /* Lines of text about the items, for people; snprintf's contract. */
 size_t folio__plan_dump(const struct plan_work *work, char *text, size_t n);

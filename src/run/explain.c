@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/status.h"
+#include "mod/block_mask.h"
 #include "run/backend.h"
 
 struct writer {
@@ -59,6 +60,28 @@ static void explain_kernels(struct writer *w, const folio_context *ctx, const fo
           aligns[kernel->align]);
 }
 
+static void explain_mod(struct writer *w, const char *name, const struct mod_program *mod)
+{
+    if (mod && mod->tile)
+        print(w, "%s: a callback%s; a plain body for it runs, not the kernels\n", name,
+              mod->tile_is_whole ? " of whole sequences" : "");
+    else if (mod)
+        print(w, "%s: %d steps, of which %d a key\n", name, (int)mod->n_steps,
+              (int)(mod->n_steps - mod->level_begin[MOD_LEVEL_KEY]));
+}
+
+static void explain_mods(struct writer *w, const struct attend_args *kernel)
+{
+    const struct block_mask *blocks = kernel->block_mask;
+    explain_mod(w, "score_mod", kernel->score_mod);
+    explain_mod(w, "mask_mod", kernel->mask_mod);
+    if (!blocks)
+        return;
+    print(w, "block_mask: %lld x %lld blocks of %lld rows x %lld keys\n", (long long)blocks->n_rows,
+          (long long)blocks->n_cols, (long long)blocks->q_block, (long long)blocks->kv_block);
+    explain_mod(w, "block_mask.mask_mod", blocks->mask_mod);
+}
+
 static void explain_work(struct writer *w, const folio_plan *plan)
 {
     const struct plan_shape *shape = &plan->shape;
@@ -90,6 +113,7 @@ static folio_status explain(struct writer *w, folio_context *ctx, const folio_at
         return status;
     }
     explain_kernels(w, ctx, plan);
+    explain_mods(w, &p.kernel);
     if (ctx->backend == FOLIO_BACKEND_CUDA) {
         print(w, "workspace: %zu bytes of device memory\n", plan->workspace_bytes);
         folio_plan_destroy(&plan);

@@ -40,10 +40,11 @@ struct folio_plan {
     /* host backend */
     struct plan_shape shape;
     struct plan_work work;
-    i64 *q_begin, *kv_begin; /* [batch + 1] of the last update */
-    i64 *kv_lens;            /* [batch] */
-    i64 max_kv_len;          /* of the last update */
-    size_t scratch_bytes;    /* a worker */
+    i64 *q_begin, *kv_begin;       /* [batch + 1] of the last update */
+    i64 *kv_lens;                  /* [batch] */
+    i64 max_kv_len;                /* of the last update */
+    size_t scratch_bytes;          /* a worker */
+    struct mod_range *mask_ranges; /* [steps of mask_mod] scratch of update */
 };
 
 folio_status folio__plan_require(const folio_plan *plan);

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/status.h"
 #include "mod/failure.h"
+#include "mod/range.h"
 #include "run/backend.h"
 
 struct workspace {
@@ -55,11 +56,17 @@ static struct plan_shape shape_of(const folio_plan *plan)
                                 .n_kv_heads = kernel->n_kv_heads,
                                 .group = kernel->group,
                                 .head_dim_qk = kernel->q.dim,
-                                .head_dim_v = kernel->v.head_dim };
+                                .head_dim_v = kernel->v.head_dim,
+                                .mask_mod = kernel->mask_mod,
+                                .block_mask = kernel->block_mask,
+                                .ranges = plan->mask_ranges };
 }
 
 static folio_status host_create(folio_plan *plan)
 {
+    const struct mod_program *mask_mod = plan->problem.kernel.mask_mod;
+    plan->mask_ranges = folio__alloc((mask_mod ? (size_t)mask_mod->n_steps : 0) * sizeof *plan->mask_ranges);
+    FOLIO_REQUIRE(plan->mask_ranges, FOLIO_ENOMEM, "no memory for a plan");
     plan->shape = shape_of(plan);
     plan->scratch_bytes = round_up(plan->ctx->kernels->scratch_bytes(&plan->problem.kernel), WORKSPACE_ALIGN);
     FOLIO_TRY(folio__plan_work_create(&plan->work, &plan->shape));
@@ -84,6 +91,7 @@ static void host_destroy(folio_plan *plan)
     folio__free(plan->kv_lens);
     folio__free(plan->q_begin);
     folio__free(plan->kv_begin);
+    folio__free(plan->mask_ranges);
 }
 
 static folio_status host_update(folio_plan *plan, const struct problem *p, void *stream)

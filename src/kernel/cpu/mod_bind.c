@@ -179,6 +179,7 @@ void folio__mod_bind(struct mod_runner *runner, const struct mod_table *table, c
     runner->n_rows = (i32)(item->n_rows * args->group);
     runner->keep = (struct keep){ .mask_mod = args->mask_mod,
                                   .block_mask = args->block_mask,
+                                  .captures_are_fixed = true,
                                   .b = item->seq,
                                   .q_len = item->q_len,
                                   .kv_len = item->kv_len,
