@@ -168,6 +168,7 @@ static const struct bad table[] = {
     { cut, X, SHAPE, 1, 1, VALUE, { "x: 1 heads", "must be 2" } },
     { cut, X, SHAPE, 3, 5, VALUE, { "x: head_dim 5", "must be 6" } },
     { cut, X, STRIDE, 3, 2, VALUE, { "x: stride of the last dim is 2", "must be 1" } },
+    { cut, X, STRIDE, 3, 0, VALUE, { "x: stride of the last dim is 0", "must be 1" } },
     { cut, X, NO_DATA, 0, 0, VALUE, { "x: data is NULL" } },
     { cut, X, DEVICE, 0, kDLCUDA, VALUE, { "x: on device type 2" } },
     { cut, X, ONTO, 0, PAGES, VALUE, { "pages: shares memory with x" } },

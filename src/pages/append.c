@@ -17,15 +17,28 @@ static void append_range(void *arg, i64 begin, i64 end)
     work->kernels->append(&work->args, begin, end);
 }
 
-/* What is written shares no memory with what is read. */
-static folio_status require_apart(const folio_append_args *a)
+enum { READ_K, READ_V, READ_SLOTS, N_READ };
+
+struct append_operands {
+    struct operand k_pages, v_pages, read[N_READ];
+};
+
+static folio_status read_operands(struct append_operands *dst, const folio_context *ctx, const folio_append_args *a)
 {
-    FOLIO_TRY(folio__pages_pair_is_writable(a->k_pages, a->v_pages));
-    const DLTensor *const read[] = { a->k, a->v, a->slots };
-    const char *const names[] = { "k", "v", "slots" };
-    for (size_t i = 0; i < COUNT_OF(read); i++) {
-        FOLIO_TRY(folio__require_apart("k_pages", a->k_pages, names[i], read[i]));
-        FOLIO_TRY(folio__require_apart("v_pages", a->v_pages, names[i], read[i]));
+    FOLIO_TRY(folio__operand_read(&dst->k_pages, ctx, "k_pages", PAGES_SHAPE, a->k_pages));
+    FOLIO_TRY(folio__operand_read(&dst->v_pages, ctx, "v_pages", PAGES_SHAPE, a->v_pages));
+    FOLIO_TRY(folio__operand_read(&dst->read[READ_K], ctx, "k", ROWS_SHAPE, a->k));
+    FOLIO_TRY(folio__operand_read(&dst->read[READ_V], ctx, "v", ROWS_SHAPE, a->v));
+    return folio__operand_read(&dst->read[READ_SLOTS], ctx, "slots", INDEX_SHAPE, a->slots);
+}
+
+/* What is written shares no memory with what is read. */
+static folio_status require_apart(const struct append_operands *o)
+{
+    FOLIO_TRY(folio__pages_pair_is_writable(&o->k_pages, &o->v_pages));
+    for (i32 i = 0; i < N_READ; i++) {
+        FOLIO_TRY(folio__operands_require_apart(&o->k_pages, &o->read[i]));
+        FOLIO_TRY(folio__operands_require_apart(&o->v_pages, &o->read[i]));
     }
     return FOLIO_OK;
 }
@@ -37,20 +50,20 @@ static folio_status read_args(struct append_args *dst, struct index_view *slots,
     FOLIO_REQUIRE(a->flags == 0, FOLIO_EINVAL, "flags %#x: must be 0", (unsigned)a->flags);
     FOLIO_REQUIRE(!a->k_scale && !a->v_scale, FOLIO_ENOTSUP, "%s: quantised K and V are not supported; must be NULL",
                   a->k_scale ? "k_scale" : "v_scale");
+    struct append_operands o;
     struct pages_pair pages;
     i64 n_tokens;
-    FOLIO_TRY(folio__pages_pair_read(&pages, ctx, a->k_pages, a->v_pages));
+    FOLIO_TRY(read_operands(&o, ctx, a));
+    FOLIO_TRY(folio__pages_pair_read(&pages, &o.k_pages, &o.v_pages));
     *dst = (struct append_args){ .k_pages = pages.k, .v_pages = pages.v, .page_size = pages.page_size };
     dst->n_kv_heads = pages.n_kv_heads;
-    FOLIO_TRY(folio__rows_pair_read(&dst->k, &dst->v, &n_tokens, ctx, a->k, a->v, &pages));
-    FOLIO_TRY(folio__index_view_read(slots, "slots", a->slots));
+    FOLIO_TRY(folio__rows_pair_read(&dst->k, &dst->v, &n_tokens, &o.read[READ_K], &o.read[READ_V], &pages));
+    FOLIO_TRY(folio__index_view_of(slots, "slots", &o.read[READ_SLOTS].t));
     FOLIO_REQUIRE(slots->n == n_tokens, FOLIO_EINVAL, "slots: %lld entries; must be %lld, the tokens of k",
                   (long long)slots->n, (long long)n_tokens);
-    FOLIO_TRY(folio__require_device(ctx, "slots", a->slots));
-    FOLIO_TRY(folio__require_data("slots", a->slots));
     dst->slots = slots->data;
     dst->slots_are_i64 = slots->are_i64;
-    return require_apart(a);
+    return require_apart(&o);
 }
 
 folio_status folio_pages_append(folio_context *ctx, const folio_append_args *args, void *stream)

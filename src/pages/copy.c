@@ -38,38 +38,46 @@ static void copy_slots(void *arg, i64 begin, i64 end)
     }
 }
 
-static folio_status read_pages(struct copy_work *work, i64 *page_size, const folio_context *ctx,
-                               const DLTensor *k_pages, const DLTensor *v_pages)
+/* K and, when there is one, V; not copies' memory. */
+static folio_status read_pages(struct copy_work *work, i64 *page_size, const struct operand *k_pages,
+                               const struct operand *v_pages, const struct operand *copies)
 {
-    if (v_pages) {
-        struct pages_pair pages;
-        FOLIO_TRY(folio__pages_pair_read(&pages, ctx, k_pages, v_pages));
-        *work = (struct copy_work){ .views = { pages.k, pages.v }, .n_views = 2, .n_kv_heads = pages.n_kv_heads };
-        *page_size = pages.page_size;
-        return folio__pages_pair_is_writable(k_pages, v_pages);
+    FOLIO_TRY(folio__operands_require_apart(k_pages, copies));
+    if (!v_pages) {
+        *work = (struct copy_work){ .n_views = 1 };
+        FOLIO_TRY(folio__pages_view_of(&work->views[0], page_size, &work->n_kv_heads, k_pages->name, &k_pages->t));
+        return folio__operand_require_disjoint(k_pages);
     }
-    *work = (struct copy_work){ .n_views = 1 };
-    FOLIO_TRY(folio__pages_view_read(&work->views[0], page_size, &work->n_kv_heads, "k_pages", k_pages));
-    FOLIO_TRY(folio__require_device(ctx, "k_pages", k_pages));
-    FOLIO_TRY(folio__require_data("k_pages", k_pages));
-    return folio__require_disjoint("k_pages", k_pages);
+    struct pages_pair pages;
+    FOLIO_TRY(folio__operands_require_apart(v_pages, copies));
+    FOLIO_TRY(folio__pages_pair_read(&pages, k_pages, v_pages));
+    *work = (struct copy_work){ .views = { pages.k, pages.v }, .n_views = 2, .n_kv_heads = pages.n_kv_heads };
+    *page_size = pages.page_size;
+    return folio__pages_pair_is_writable(k_pages, v_pages);
 }
 
-static folio_status read_copies(struct copy_work *work, const folio_context *ctx, const DLTensor *copies)
+static folio_status read_copies(struct copy_work *work, const struct tensor *t)
 {
-    struct tensor t;
-    FOLIO_REQUIRE(copies != NULL, FOLIO_EINVAL, "copies: NULL; must be a tensor [n, 2]");
-    FOLIO_TRY(folio__tensor_read(&t, "copies", copies));
-    FOLIO_REQUIRE_TYPE(t.dtype == DTYPE_I64, "copies: dtype %s; allowed i64", folio__dtype_name(t.dtype));
-    FOLIO_REQUIRE(t.ndim == 2 && t.shape[1] == 2, FOLIO_EINVAL, "copies: %d dims, the last %lld; must be [n, 2]",
-                  t.ndim, (long long)(t.ndim > 0 ? t.shape[t.ndim - 1] : 0));
-    FOLIO_TRY(folio__require_device(ctx, "copies", copies));
-    FOLIO_TRY(folio__require_data("copies", copies));
-    work->copies = t.data;
-    work->n = t.shape[0];
-    work->pair_stride = t.stride[0];
-    work->side_stride = t.stride[1];
+    FOLIO_REQUIRE_TYPE(t->dtype == DTYPE_I64, "copies: dtype %s; allowed i64", folio__dtype_name(t->dtype));
+    FOLIO_REQUIRE(t->ndim == 2 && t->shape[1] == 2, FOLIO_EINVAL, "copies: %d dims, the last %lld; must be [n, 2]",
+                  t->ndim, (long long)(t->ndim > 0 ? t->shape[t->ndim - 1] : 0));
+    work->copies = t->data;
+    work->n = t->shape[0];
+    work->pair_stride = t->stride[0];
+    work->side_stride = t->stride[1];
     return FOLIO_OK;
+}
+
+static folio_status read_args(struct copy_work *work, i64 *page_size, const folio_context *ctx, const DLTensor *k_pages,
+                              const DLTensor *v_pages, const DLTensor *copies)
+{
+    struct operand k, v, pairs;
+    FOLIO_TRY(folio__operand_read(&k, ctx, "k_pages", PAGES_SHAPE, k_pages));
+    if (v_pages)
+        FOLIO_TRY(folio__operand_read(&v, ctx, "v_pages", PAGES_SHAPE, v_pages));
+    FOLIO_TRY(folio__operand_read(&pairs, ctx, "copies", "[n, 2]", copies));
+    FOLIO_TRY(read_pages(work, page_size, &k, v_pages ? &v : NULL, &pairs));
+    return read_copies(work, &pairs.t);
 }
 
 static folio_status check_ids(const struct copy_work *work)
@@ -102,10 +110,7 @@ folio_status folio_pages_copy(folio_context *ctx, const DLTensor *k_pages, const
     FOLIO_TRY(folio__context_require(ctx));
     struct copy_work work;
     i64 page_size;
-    FOLIO_TRY(read_pages(&work, &page_size, ctx, k_pages, v_pages));
-    FOLIO_TRY(read_copies(&work, ctx, copies));
-    FOLIO_TRY(folio__require_apart("k_pages", k_pages, "copies", copies));
-    FOLIO_TRY(folio__require_apart("v_pages", v_pages, "copies", copies));
+    FOLIO_TRY(read_args(&work, &page_size, ctx, k_pages, v_pages, copies));
     if (ctx->backend == FOLIO_BACKEND_CUDA)
         return copy_on_device(ctx, &work, page_size, stream);
     FOLIO_TRY(check_ids(&work));

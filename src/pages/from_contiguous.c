@@ -57,12 +57,12 @@ static void cut_pages(void *arg, i64 begin, i64 end)
     }
 }
 
-static folio_status read_x(struct cut_work *work, const DLTensor *src)
+#define X_SHAPE "[batch, n_heads, n_tokens, head_dim]"
+
+static folio_status check_x(const struct cut_work *work)
 {
-    struct tensor *x = &work->x;
-    FOLIO_REQUIRE(src != NULL, FOLIO_EINVAL, "x: NULL; must be a tensor [batch, n_heads, n_tokens, head_dim]");
-    FOLIO_TRY(folio__tensor_read(x, "x", src));
-    FOLIO_REQUIRE(x->ndim == 4, FOLIO_EINVAL, "x: %d dims; must have 4: [batch, n_heads, n_tokens, head_dim]", x->ndim);
+    const struct tensor *x = &work->x;
+    FOLIO_REQUIRE(x->ndim == 4, FOLIO_EINVAL, "x: %d dims; must have 4: " X_SHAPE, x->ndim);
     FOLIO_REQUIRE_TYPE((i32)x->dtype == work->pages.dtype, "x: dtype %s; must be %s, as pages",
                        folio__dtype_name(x->dtype), folio__dtype_name((enum dtype)work->pages.dtype));
     FOLIO_REQUIRE(x->shape[1] == work->n_heads, FOLIO_EINVAL, "x: %lld heads; must be %d, as pages",
@@ -70,21 +70,19 @@ static folio_status read_x(struct cut_work *work, const DLTensor *src)
     FOLIO_REQUIRE(x->shape[3] == work->pages.head_dim, FOLIO_EINVAL, "x: head_dim %lld; must be %d, as pages",
                   (long long)x->shape[3], work->pages.head_dim);
     const i64 element = folio__dtype_bytes(x->dtype);
-    FOLIO_REQUIRE(x->stride[3] == element || x->stride[3] == 0, FOLIO_EINVAL,
+    FOLIO_REQUIRE(x->shape[3] == 1 || x->stride[3] == element || folio__tensor_count(x) == 0, FOLIO_EINVAL,
                   "x: stride of the last dim is %lld elements; must be 1", (long long)(x->stride[3] / element));
     return FOLIO_OK;
 }
 
-static folio_status read_table(struct cut_work *work, i64 *n_pages, const DLTensor *src)
+static folio_status check_table(struct cut_work *work, i64 *n_pages)
 {
-    struct tensor *table = &work->table;
+    const struct tensor *table = &work->table;
     const i64 batch = work->x.shape[0];
     work->pages_per_seq = ceil_div(work->x.shape[2], work->page_size);
     FOLIO_REQUIRE(mul_fits(batch, work->pages_per_seq, n_pages) && *n_pages <= work->pages.n_pages, FOLIO_EINVAL,
                   "pages: %lld pages; must be >= %lld sequences * %lld pages", (long long)work->pages.n_pages,
                   (long long)batch, (long long)work->pages_per_seq);
-    FOLIO_REQUIRE(src != NULL, FOLIO_EINVAL, "page_table: NULL; must be a tensor [batch, n]");
-    FOLIO_TRY(folio__tensor_read(table, "page_table", src));
     FOLIO_REQUIRE_TYPE(dtype_is_index(table->dtype), "page_table: dtype %s; allowed i32 i64",
                        folio__dtype_name(table->dtype));
     FOLIO_REQUIRE(table->ndim == 2 && table->shape[0] == batch && table->shape[1] == work->pages_per_seq, FOLIO_EINVAL,
@@ -96,20 +94,22 @@ static folio_status read_table(struct cut_work *work, i64 *n_pages, const DLTens
     return FOLIO_OK;
 }
 
-static folio_status require_memory(const folio_context *ctx, const DLTensor *pages, const DLTensor *page_table,
-                                   const DLTensor *x)
+static folio_status read_args(struct cut_work *work, i64 *n_pages, const folio_context *ctx, const DLTensor *pages,
+                              const DLTensor *page_table, const DLTensor *x)
 {
-    const DLTensor *const all[] = { pages, page_table, x };
-    const char *const names[] = { "pages", "page_table", "x" };
-    for (size_t i = 0; i < COUNT_OF(all); i++) {
-        FOLIO_TRY(folio__require_device(ctx, names[i], all[i]));
-        FOLIO_TRY(folio__require_data(names[i], all[i]));
-    }
-    FOLIO_TRY(folio__require_disjoint("pages", pages));
-    FOLIO_TRY(folio__require_disjoint("page_table", page_table));
-    FOLIO_TRY(folio__require_apart("pages", pages, "x", x));
-    FOLIO_TRY(folio__require_apart("page_table", page_table, "x", x));
-    return folio__require_apart("page_table", page_table, "pages", pages);
+    struct operand to, table, from;
+    FOLIO_TRY(folio__operand_read(&to, ctx, "pages", PAGES_SHAPE, pages));
+    FOLIO_TRY(folio__operand_read(&from, ctx, "x", X_SHAPE, x));
+    FOLIO_TRY(folio__operand_read(&table, ctx, "page_table", "[batch, n]", page_table));
+    *work = (struct cut_work){ .x = from.t, .table = table.t };
+    FOLIO_TRY(folio__pages_view_of(&work->pages, &work->page_size, &work->n_heads, to.name, &to.t));
+    FOLIO_TRY(check_x(work));
+    FOLIO_TRY(check_table(work, n_pages));
+    FOLIO_TRY(folio__operand_require_disjoint(&to));
+    FOLIO_TRY(folio__operand_require_disjoint(&table));
+    FOLIO_TRY(folio__operands_require_apart(&to, &from));
+    FOLIO_TRY(folio__operands_require_apart(&table, &from));
+    return folio__operands_require_apart(&table, &to);
 }
 
 static folio_status cut_on_device(folio_context *ctx, const struct cut_work *work, void *stream)
@@ -133,12 +133,9 @@ folio_status folio_pages_from_contiguous(folio_context *ctx, const DLTensor *pag
                                          const DLTensor *x, void *stream)
 {
     FOLIO_TRY(folio__context_require(ctx));
-    struct cut_work work = { 0 };
-    i64 n_pages;
-    FOLIO_TRY(folio__pages_view_read(&work.pages, &work.page_size, &work.n_heads, "pages", pages));
-    FOLIO_TRY(read_x(&work, x));
-    FOLIO_TRY(read_table(&work, &n_pages, page_table));
-    FOLIO_TRY(require_memory(ctx, pages, page_table, x));
+    struct cut_work work;
+    i64 n_pages = 0;
+    FOLIO_TRY(read_args(&work, &n_pages, ctx, pages, page_table, x));
     if (ctx->backend == FOLIO_BACKEND_CUDA)
         return cut_on_device(ctx, &work, stream);
     if (n_pages > 0)

@@ -18,18 +18,31 @@ static void gather_range(void *arg, i64 begin, i64 end)
     work->kernels->gather(&work->args, begin, end);
 }
 
-/* What is written shares no memory with itself or with what is read. */
-static folio_status require_apart(const folio_gather_args *a)
+enum { READ_K_PAGES, READ_V_PAGES, READ_ROW, N_READ };
+
+struct gather_operands {
+    struct operand k, v, read[N_READ];
+};
+
+static folio_status read_operands(struct gather_operands *dst, const folio_context *ctx, const folio_gather_args *a)
 {
-    const DLTensor *const written[] = { a->k, a->v };
-    const DLTensor *const read[] = { a->k_pages, a->v_pages, a->page_row };
-    const char *const names[] = { "k", "v" }, *const read_names[] = { "k_pages", "v_pages", "page_row" };
-    for (size_t i = 0; i < COUNT_OF(written); i++) {
-        FOLIO_TRY(folio__require_disjoint(names[i], written[i]));
-        for (size_t j = 0; j < COUNT_OF(read); j++)
-            FOLIO_TRY(folio__require_apart(names[i], written[i], read_names[j], read[j]));
+    FOLIO_TRY(folio__operand_read(&dst->read[READ_K_PAGES], ctx, "k_pages", PAGES_SHAPE, a->k_pages));
+    FOLIO_TRY(folio__operand_read(&dst->read[READ_V_PAGES], ctx, "v_pages", PAGES_SHAPE, a->v_pages));
+    FOLIO_TRY(folio__operand_read(&dst->read[READ_ROW], ctx, "page_row", INDEX_SHAPE, a->page_row));
+    FOLIO_TRY(folio__operand_read(&dst->k, ctx, "k", ROWS_SHAPE, a->k));
+    return folio__operand_read(&dst->v, ctx, "v", ROWS_SHAPE, a->v);
+}
+
+/* What is written shares no memory with itself or with what is read. */
+static folio_status require_apart(const struct gather_operands *o)
+{
+    FOLIO_TRY(folio__operand_require_disjoint(&o->k));
+    FOLIO_TRY(folio__operand_require_disjoint(&o->v));
+    for (i32 i = 0; i < N_READ; i++) {
+        FOLIO_TRY(folio__operands_require_apart(&o->k, &o->read[i]));
+        FOLIO_TRY(folio__operands_require_apart(&o->v, &o->read[i]));
     }
-    return folio__require_apart("v", a->v, "k", a->k);
+    return folio__operands_require_apart(&o->v, &o->k);
 }
 
 /* Every check but the values of page_row, which may live on a device. */
@@ -39,24 +52,24 @@ static folio_status read_args(struct gather_args *dst, struct index_view *page_r
     FOLIO_REQUIRE(a->flags == 0, FOLIO_EINVAL, "flags %#x: must be 0", (unsigned)a->flags);
     FOLIO_REQUIRE(!a->k_scale && !a->v_scale, FOLIO_ENOTSUP, "%s: quantised K and V are not supported; must be NULL",
                   a->k_scale ? "k_scale" : "v_scale");
+    FOLIO_REQUIRE(a->kv_len >= 0, FOLIO_EINVAL, "kv_len %lld: must be >= 0", (long long)a->kv_len);
+    struct gather_operands o;
     struct pages_pair pages;
     i64 n_tokens;
-    FOLIO_TRY(folio__pages_pair_read(&pages, ctx, a->k_pages, a->v_pages));
+    FOLIO_TRY(read_operands(&o, ctx, a));
+    FOLIO_TRY(folio__pages_pair_read(&pages, &o.read[READ_K_PAGES], &o.read[READ_V_PAGES]));
     *dst = (struct gather_args){ .k_pages = pages.k, .v_pages = pages.v, .page_size = pages.page_size };
     dst->n_kv_heads = pages.n_kv_heads;
-    FOLIO_REQUIRE(a->kv_len >= 0, FOLIO_EINVAL, "kv_len %lld: must be >= 0", (long long)a->kv_len);
-    FOLIO_TRY(folio__rows_pair_read(&dst->k, &dst->v, &n_tokens, ctx, a->k, a->v, &pages));
+    FOLIO_TRY(folio__rows_pair_read(&dst->k, &dst->v, &n_tokens, &o.k, &o.v, &pages));
     FOLIO_REQUIRE(n_tokens == a->kv_len, FOLIO_EINVAL, "k: %lld tokens; must be kv_len, %lld", (long long)n_tokens,
                   (long long)a->kv_len);
-    FOLIO_TRY(folio__index_view_read(page_row, "page_row", a->page_row));
+    FOLIO_TRY(folio__index_view_of(page_row, "page_row", &o.read[READ_ROW].t));
     FOLIO_REQUIRE(page_row->n >= ceil_div(a->kv_len, pages.page_size), FOLIO_ERANGE,
                   "kv_len %lld: page_row, a row of the page table, has %lld pages of %lld tokens", (long long)a->kv_len,
                   (long long)page_row->n, (long long)pages.page_size);
-    FOLIO_TRY(folio__require_device(ctx, "page_row", a->page_row));
-    FOLIO_TRY(folio__require_data("page_row", a->page_row));
     dst->page_row = page_row->data;
     dst->ids_are_i64 = page_row->are_i64;
-    return require_apart(a);
+    return require_apart(&o);
 }
 
 /* The pages that hold tokens; what stands behind them may be anything. */

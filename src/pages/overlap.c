@@ -7,7 +7,7 @@
  *   V = a part of K         [K0   ][K1   ]                same strides, blocks overlap
  *                            [V0]   [V1]                                                        */
 #include "base/status.h"
-#include "pages/view.h"
+#include "pages/operand.h"
 
 struct block {
     i64 extent[TENSOR_MAX_DIM], stride[TENSOR_MAX_DIM]; /* strides descend; extents are > 1 */
@@ -36,18 +36,28 @@ static struct block block_of(const struct tensor *t)
     return b;
 }
 
-folio_status folio__require_disjoint(const char *name, const DLTensor *src)
+static folio_status require_disjoint(const char *name, const struct tensor *t)
 {
-    struct tensor t;
-    FOLIO_TRY(folio__tensor_read(&t, name, src));
-    if (folio__tensor_count(&t) == 0 || tensor_is_absent(&t))
+    if (tensor_is_absent(t) || folio__tensor_count(t) == 0)
         return FOLIO_OK;
-    const struct block b = block_of(&t);
+    const struct block b = block_of(t);
     for (i32 i = 0; i < b.n; i++)
         FOLIO_REQUIRE(b.stride[i] >= b.span[i + 1], FOLIO_EINVAL,
                       "%s: elements share memory (a stride of %lld bytes inside %lld); a written tensor must not", name,
                       (long long)b.stride[i], (long long)b.span[i + 1]);
     return FOLIO_OK;
+}
+
+folio_status folio__require_disjoint(const char *name, const DLTensor *src)
+{
+    struct tensor t;
+    FOLIO_TRY(folio__tensor_read(&t, name, src));
+    return require_disjoint(name, &t);
+}
+
+folio_status folio__operand_require_disjoint(const struct operand *operand)
+{
+    return require_disjoint(operand->name, &operand->t);
 }
 
 /* Do the blocks of a and b from dim i inwards meet, when b begins `shift` bytes behind a? */
@@ -67,16 +77,24 @@ static bool blocks_meet(const struct block *a, const struct block *b, i32 i, i64
     return false;
 }
 
+folio_status folio__operands_require_apart(const struct operand *operand, const struct operand *other)
+{
+    const struct tensor *a = &operand->t, *b = &other->t;
+    if (a->data == operand->end || b->data == other->end || operand->end <= b->data || other->end <= a->data)
+        return FOLIO_OK;
+    const struct block in_a = block_of(a), in_b = block_of(b);
+    const i64 shift = (i64)((uintptr_t)b->data - (uintptr_t)a->data);
+    FOLIO_REQUIRE(!blocks_meet(&in_a, &in_b, 0, shift), FOLIO_EINVAL, "%s: shares memory with %s; must not",
+                  operand->name, other->name);
+    return FOLIO_OK;
+}
+
 folio_status folio__require_apart(const char *name, const DLTensor *src, const char *other_name, const DLTensor *other)
 {
-    struct tensor a, b;
-    FOLIO_TRY(folio__tensor_read(&a, name, src));
-    FOLIO_TRY(folio__tensor_read(&b, other_name, other));
-    if (!a.data || !b.data || folio__tensor_count(&a) == 0 || folio__tensor_count(&b) == 0)
-        return FOLIO_OK;
-    const struct block in_a = block_of(&a), in_b = block_of(&b);
-    const i64 shift = (i64)((uintptr_t)b.data - (uintptr_t)a.data);
-    FOLIO_REQUIRE(!blocks_meet(&in_a, &in_b, 0, shift), FOLIO_EINVAL, "%s: shares memory with %s; must not", name,
-                  other_name);
-    return FOLIO_OK;
+    struct operand a = { .name = name }, b = { .name = other_name };
+    FOLIO_TRY(folio__tensor_read(&a.t, name, src));
+    FOLIO_TRY(folio__tensor_read(&b.t, other_name, other));
+    a.end = a.t.data ? a.t.data + folio__tensor_span(&a.t) : NULL;
+    b.end = b.t.data ? b.t.data + folio__tensor_span(&b.t) : NULL;
+    return folio__operands_require_apart(&a, &b);
 }

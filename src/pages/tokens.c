@@ -7,14 +7,14 @@
 
 enum { BYTES_PER_PART = 128 * 1024 }; /* a thread that wakes up for less loses */
 
-folio_status folio__pages_pair_read(struct pages_pair *dst, const folio_context *ctx, const DLTensor *k_pages,
-                                    const DLTensor *v_pages)
+folio_status folio__pages_pair_read(struct pages_pair *dst, const struct operand *k_pages,
+                                    const struct operand *v_pages)
 {
     struct pages_pair p;
     i64 v_page_size;
     i32 v_heads;
-    FOLIO_TRY(folio__pages_view_read(&p.k, &p.page_size, &p.n_kv_heads, "k_pages", k_pages));
-    FOLIO_TRY(folio__pages_view_read(&p.v, &v_page_size, &v_heads, "v_pages", v_pages));
+    FOLIO_TRY(folio__pages_view_of(&p.k, &p.page_size, &p.n_kv_heads, k_pages->name, &k_pages->t));
+    FOLIO_TRY(folio__pages_view_of(&p.v, &v_page_size, &v_heads, v_pages->name, &v_pages->t));
     FOLIO_REQUIRE(p.k.n_pages == p.v.n_pages, FOLIO_EINVAL, "v_pages: %lld pages; must be %lld, as k_pages",
                   (long long)p.v.n_pages, (long long)p.k.n_pages);
     FOLIO_REQUIRE(p.page_size == v_page_size, FOLIO_EINVAL, "v_pages: page_size %lld; must be %lld, as k_pages",
@@ -22,10 +22,6 @@ folio_status folio__pages_pair_read(struct pages_pair *dst, const folio_context 
     FOLIO_REQUIRE(p.n_kv_heads == v_heads, FOLIO_ENOTSUP,
                   "v_pages: %d heads, k_pages has %d; different head counts of K and V are not supported", v_heads,
                   p.n_kv_heads);
-    FOLIO_TRY(folio__require_device(ctx, "k_pages", k_pages));
-    FOLIO_TRY(folio__require_device(ctx, "v_pages", v_pages));
-    FOLIO_TRY(folio__require_data("k_pages", k_pages));
-    FOLIO_TRY(folio__require_data("v_pages", v_pages));
     *dst = p;
     return FOLIO_OK;
 }
@@ -36,34 +32,28 @@ static bool is_part_of_k(const struct tensor *k, const struct tensor *v)
            v->stride[2] == k->stride[2];
 }
 
-folio_status folio__pages_pair_is_writable(const DLTensor *k_pages, const DLTensor *v_pages)
+folio_status folio__pages_pair_is_writable(const struct operand *k_pages, const struct operand *v_pages)
 {
-    struct tensor k, v;
-    FOLIO_TRY(folio__tensor_read(&k, "k_pages", k_pages));
-    FOLIO_TRY(folio__tensor_read(&v, "v_pages", v_pages));
-    FOLIO_TRY(folio__require_disjoint("k_pages", k_pages));
-    FOLIO_TRY(folio__require_disjoint("v_pages", v_pages));
-    return is_part_of_k(&k, &v) ? FOLIO_OK : folio__require_apart("v_pages", v_pages, "k_pages", k_pages);
+    FOLIO_TRY(folio__operand_require_disjoint(k_pages));
+    FOLIO_TRY(folio__operand_require_disjoint(v_pages));
+    return is_part_of_k(&k_pages->t, &v_pages->t) ? FOLIO_OK : folio__operands_require_apart(v_pages, k_pages);
 }
 
 folio_status folio__rows_pair_read(struct rows_view *k_rows, struct rows_view *v_rows, i64 *n_tokens,
-                                   const folio_context *ctx, const DLTensor *k, const DLTensor *v,
-                                   const struct pages_pair *pages)
+                                   const struct operand *k, const struct operand *v, const struct pages_pair *pages)
 {
-    const char *const names[] = { "k", "v" };
-    const DLTensor *const tensors[] = { k, v };
+    const struct operand *const operands[] = { k, v };
     const struct pages_view *const views[] = { &pages->k, &pages->v };
     struct rows_view *const rows[] = { k_rows, v_rows };
     i64 n[2];
     for (i32 i = 0; i < 2; i++) {
+        const char *name = operands[i]->name;
         i32 n_heads;
-        FOLIO_TRY(folio__rows_view_read(rows[i], &n[i], &n_heads, names[i], tensors[i]));
-        FOLIO_REQUIRE(n_heads == pages->n_kv_heads, FOLIO_EINVAL, "%s: %d heads; must be %d, as %s_pages", names[i],
-                      n_heads, pages->n_kv_heads, names[i]);
+        FOLIO_TRY(folio__rows_view_of(rows[i], &n[i], &n_heads, name, &operands[i]->t));
+        FOLIO_REQUIRE(n_heads == pages->n_kv_heads, FOLIO_EINVAL, "%s: %d heads; must be %d, as %s_pages", name,
+                      n_heads, pages->n_kv_heads, name);
         FOLIO_REQUIRE(rows[i]->dim == views[i]->head_dim, FOLIO_EINVAL, "%s: head_dim %d; must be %d, as %s_pages",
-                      names[i], rows[i]->dim, views[i]->head_dim, names[i]);
-        FOLIO_TRY(folio__require_device(ctx, names[i], tensors[i]));
-        FOLIO_TRY(folio__require_data(names[i], tensors[i]));
+                      name, rows[i]->dim, views[i]->head_dim, name);
     }
     FOLIO_REQUIRE(n[0] == n[1], FOLIO_EINVAL, "v: %lld tokens; must be %lld, as k", (long long)n[1], (long long)n[0]);
     *n_tokens = n[0];

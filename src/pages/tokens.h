@@ -3,7 +3,7 @@
 #ifndef FOLIO_PAGES_TOKENS_H
 #define FOLIO_PAGES_TOKENS_H
 
-#include "pages/view.h"
+#include "pages/operand.h"
 
 /* K and V side by side: the same pages, slots and heads. */
 struct pages_pair {
@@ -11,16 +11,15 @@ struct pages_pair {
     i64 page_size;
     i32 n_kv_heads;
 };
-folio_status folio__pages_pair_read(struct pages_pair *dst, const folio_context *ctx, const DLTensor *k_pages,
-                                    const DLTensor *v_pages);
+folio_status folio__pages_pair_read(struct pages_pair *dst, const struct operand *k_pages,
+                                    const struct operand *v_pages);
 /* For calls that write them: each apart from itself and from the other. V that starts where K does, with K's strides,
  * is a part of K's own slots (one latent vector as both): fine. */
-folio_status folio__pages_pair_is_writable(const DLTensor *k_pages, const DLTensor *v_pages);
+folio_status folio__pages_pair_is_writable(const struct operand *k_pages, const struct operand *v_pages);
 
 /* Contiguous K and V [n_tokens, n_kv_heads, head_dim] that fit a pair's heads and dims. */
 folio_status folio__rows_pair_read(struct rows_view *k_rows, struct rows_view *v_rows, i64 *n_tokens,
-                                   const folio_context *ctx, const DLTensor *k, const DLTensor *v,
-                                   const struct pages_pair *pages);
+                                   const struct operand *k, const struct operand *v, const struct pages_pair *pages);
 
 /* body(arg, begin, end) over ranges that make up 0 .. n-1, on as many threads as n * bytes_each are worth. */
 void folio__over_ranges(const folio_context *ctx, void (*body)(void *arg, i64 begin, i64 end), void *arg, i64 n,

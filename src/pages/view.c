@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * view.c: reading DLTensors into views. */
-#include "pages/view.h"
-
 #include "base/status.h"
 #include "kernel/cuda/device.h"
+#include "pages/operand.h"
 
 /* dtype and innermost stride: what pages and rows have in common. */
 static folio_status check_vectors(const struct tensor *t, const char *name)
@@ -26,60 +25,97 @@ static folio_status check_vectors(const struct tensor *t, const char *name)
     return FOLIO_OK;
 }
 
-static folio_status read_tensor(struct tensor *t, const char *name, const DLTensor *src, i32 ndim, const char *shape)
+static folio_status require_ndim(const struct tensor *t, const char *name, i32 ndim, const char *shape)
 {
-    FOLIO_REQUIRE(src != NULL, FOLIO_EINVAL, "%s: NULL; must be a tensor %s", name, shape);
-    FOLIO_TRY(folio__tensor_read(t, name, src));
     FOLIO_REQUIRE(t->ndim == ndim, FOLIO_EINVAL, "%s: %d dims; must have %d: %s", name, t->ndim, ndim, shape);
     return FOLIO_OK;
+}
+
+folio_status folio__pages_view_of(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
+                                  const struct tensor *t)
+{
+    FOLIO_TRY(require_ndim(t, name, 4, PAGES_SHAPE));
+    FOLIO_TRY(check_vectors(t, name));
+    FOLIO_REQUIRE(t->shape[1] >= 1, FOLIO_EINVAL, "%s: page_size %lld; must be >= 1", name, (long long)t->shape[1]);
+    FOLIO_REQUIRE(t->shape[0] <= 1 || t->stride[0] > 0, FOLIO_EINVAL, "%s: page stride 0 with %lld pages; must be > 0",
+                  name, (long long)t->shape[0]);
+    *dst = (struct pages_view){ .data = t->data,
+                                .page_stride = t->stride[0],
+                                .slot_stride = t->stride[1],
+                                .head_stride = t->stride[2],
+                                .n_pages = t->shape[0],
+                                .head_dim = (i32)t->shape[3],
+                                .dtype = t->dtype };
+    *page_size = t->shape[1];
+    *n_kv_heads = (i32)t->shape[2];
+    return FOLIO_OK;
+}
+
+folio_status folio__rows_view_of(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
+                                 const struct tensor *t)
+{
+    FOLIO_TRY(require_ndim(t, name, 3, ROWS_SHAPE));
+    FOLIO_TRY(check_vectors(t, name));
+    *dst = (struct rows_view){ .data = t->data,
+                               .token_stride = t->stride[0],
+                               .head_stride = t->stride[1],
+                               .dtype = t->dtype,
+                               .dim = (i32)t->shape[2] };
+    *n_tokens = t->shape[0];
+    *n_heads = (i32)t->shape[1];
+    return FOLIO_OK;
+}
+
+folio_status folio__index_view_of(struct index_view *dst, const char *name, const struct tensor *t)
+{
+    FOLIO_TRY(require_ndim(t, name, 1, INDEX_SHAPE));
+    FOLIO_REQUIRE_TYPE(dtype_is_index(t->dtype), "%s: dtype %s; allowed i32 i64", name, folio__dtype_name(t->dtype));
+    const i64 element = folio__dtype_bytes(t->dtype);
+    FOLIO_REQUIRE(t->shape[0] <= 1 || t->stride[0] == element, FOLIO_EINVAL, "%s: stride %lld elements; must be 1",
+                  name, (long long)(t->stride[0] / element));
+    *dst = (struct index_view){ .data = t->data, .n = t->shape[0], .are_i64 = t->dtype == DTYPE_I64 };
+    return FOLIO_OK;
+}
+
+static folio_status read_tensor(struct tensor *t, const char *name, const char *shape, const DLTensor *src)
+{
+    FOLIO_REQUIRE(src != NULL, FOLIO_EINVAL, "%s: NULL; must be a tensor %s", name, shape);
+    return folio__tensor_read(t, name, src);
 }
 
 folio_status folio__pages_view_read(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
                                     const DLTensor *src)
 {
     struct tensor t;
-    FOLIO_TRY(read_tensor(&t, name, src, 4, "[n_pages, page_size, n_kv_heads, head_dim]"));
-    FOLIO_TRY(check_vectors(&t, name));
-    FOLIO_REQUIRE(t.shape[1] >= 1, FOLIO_EINVAL, "%s: page_size %lld; must be >= 1", name, (long long)t.shape[1]);
-    FOLIO_REQUIRE(t.shape[0] <= 1 || t.stride[0] > 0, FOLIO_EINVAL, "%s: page stride 0 with %lld pages; must be > 0",
-                  name, (long long)t.shape[0]);
-    *dst = (struct pages_view){ .data = t.data,
-                                .page_stride = t.stride[0],
-                                .slot_stride = t.stride[1],
-                                .head_stride = t.stride[2],
-                                .n_pages = t.shape[0],
-                                .head_dim = (i32)t.shape[3],
-                                .dtype = t.dtype };
-    *page_size = t.shape[1];
-    *n_kv_heads = (i32)t.shape[2];
-    return FOLIO_OK;
+    FOLIO_TRY(read_tensor(&t, name, PAGES_SHAPE, src));
+    return folio__pages_view_of(dst, page_size, n_kv_heads, name, &t);
 }
 
 folio_status folio__rows_view_read(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
                                    const DLTensor *src)
 {
     struct tensor t;
-    FOLIO_TRY(read_tensor(&t, name, src, 3, "[n_tokens, n_heads, dim]"));
-    FOLIO_TRY(check_vectors(&t, name));
-    *dst = (struct rows_view){ .data = t.data,
-                               .token_stride = t.stride[0],
-                               .head_stride = t.stride[1],
-                               .dtype = t.dtype,
-                               .dim = (i32)t.shape[2] };
-    *n_tokens = t.shape[0];
-    *n_heads = (i32)t.shape[1];
-    return FOLIO_OK;
+    FOLIO_TRY(read_tensor(&t, name, ROWS_SHAPE, src));
+    return folio__rows_view_of(dst, n_tokens, n_heads, name, &t);
 }
 
 folio_status folio__index_view_read(struct index_view *dst, const char *name, const DLTensor *src)
 {
     struct tensor t;
-    FOLIO_TRY(read_tensor(&t, name, src, 1, "[n]"));
-    FOLIO_REQUIRE_TYPE(dtype_is_index(t.dtype), "%s: dtype %s; allowed i32 i64", name, folio__dtype_name(t.dtype));
-    const i64 element = folio__dtype_bytes(t.dtype);
-    FOLIO_REQUIRE(t.shape[0] <= 1 || t.stride[0] == element, FOLIO_EINVAL, "%s: stride %lld elements; must be 1", name,
-                  (long long)(t.stride[0] / element));
-    *dst = (struct index_view){ .data = t.data, .n = t.shape[0], .are_i64 = t.dtype == DTYPE_I64 };
+    FOLIO_TRY(read_tensor(&t, name, INDEX_SHAPE, src));
+    return folio__index_view_of(dst, name, &t);
+}
+
+folio_status folio__operand_read(struct operand *dst, const folio_context *ctx, const char *name, const char *shape,
+                                 const DLTensor *src)
+{
+    dst->name = name;
+    FOLIO_TRY(read_tensor(&dst->t, name, shape, src));
+    FOLIO_TRY(folio__require_device(ctx, name, src));
+    const i64 n_bytes = folio__tensor_span(&dst->t);
+    FOLIO_REQUIRE(dst->t.data || n_bytes == 0, FOLIO_EINVAL, "%s: data is NULL with %lld elements", name,
+                  (long long)folio__tensor_count(&dst->t));
+    dst->end = dst->t.data ? dst->t.data + n_bytes : NULL;
     return FOLIO_OK;
 }
 

@@ -27,6 +27,13 @@ struct index_view {
 };
 folio_status folio__index_view_read(struct index_view *dst, const char *name, const DLTensor *src);
 
+/* The same of a tensor that was read before. */
+folio_status folio__pages_view_of(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
+                                  const struct tensor *t);
+folio_status folio__rows_view_of(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
+                                 const struct tensor *t);
+folio_status folio__index_view_of(struct index_view *dst, const char *name, const struct tensor *t);
+
 /* The tensor lives where the context works: host memory for CPU and REF, the context's GPU for CUDA. NULL passes. */
 folio_status folio__require_device(const folio_context *ctx, const char *name, const DLTensor *src);
 
