@@ -7,6 +7,7 @@
 #include "folio/device.h"
 #include "kernel/cpu/block.h"
 #include "kernel/cpu/callback.h"
+#include "kernel/cpu/cursor.h"
 #include "kernel/cpu/keys.h"
 #include "kernel/cpu/mod_run.h"
 #include "kernel/cpu/unroll.h"
@@ -22,6 +23,7 @@
 #include "kernel/cpu/dots_tmpl.h"
 #include "kernel/cpu/weigh_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
+#include "kernel/cpu/pack_tmpl.h"
 #include "kernel/cpu/tile_tmpl.h"
 #include "kernel/cpu/move_tmpl.h"
 

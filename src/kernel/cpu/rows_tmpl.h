@@ -247,32 +247,8 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
                            .stride = pass->v_pad });
 }
 
-struct rows_block {
-    struct block block;
-    enum mod_keep state; /* what mask_mod does to it, for all rows and heads */
-};
-
-/* Blocks of a split in order; masks leave pieces of it out. */
-struct rows_cursor {
-    struct keep_piece piece; /* of which keys up to `at` are done */
-    i64 at, end;
-};
-
-static void rows_next_block(const struct rows_pass *pass, struct rows_cursor *cursor, struct rows_block *next)
-{
-    if (cursor->at >= cursor->piece.end) {
-        if (!pass->mods || !folio__mod_next(pass->mods, cursor->at, cursor->end, BLOCK_KEYS, &cursor->piece))
-            cursor->piece = (struct keep_piece){ cursor->end, cursor->end, KEEP_NONE };
-        cursor->at = cursor->piece.begin;
-    }
-    block_find(&next->block, pass->args, pass->item->seq, cursor->at, cursor->piece.end,
-               pass->by_slot ? pass->chunk : BLOCK_KEYS);
-    next->state = cursor->piece.mod_state;
-    cursor->at += next->block.n;
-}
-
 /* One block, all heads; `after` is the block that comes next. */
-static void rows_use(const struct rows_pass *pass, const struct rows_block *at_work, const struct rows_block *after)
+static void rows_use(const struct rows_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
 {
     const struct block *block = &at_work->block;
     const i32 chunk = pass->chunk;
@@ -291,13 +267,17 @@ static void rows_split(const struct rows_pass *pass, i64 split)
     rows_clear(pass->o, pass->m, pass->l, (i64)pass->n_heads * pass->n_padded, pass->v_pad, 16);
     if (keys.begin >= keys.end)
         return;
-    const i64 first = keys.begin - (keys.begin - begin) % pass->chunk;
-    struct rows_cursor cursor = { { first, pass->mods ? first : keys.end, KEEP_ALL }, first, keys.end };
-    struct rows_block blocks[2]; /* the one at work and the next, by turns */
+    struct cursor cursor = { .args = pass->args,
+                             .item = item,
+                             .mods = pass->mods,
+                             .quantum = BLOCK_KEYS,
+                             .most = pass->by_slot ? pass->chunk : BLOCK_KEYS };
+    cursor_start(&cursor, keys.begin - (keys.begin - begin) % pass->chunk, keys.end);
+    struct cursor_block blocks[2]; /* the one at work and the next, by turns */
     i32 now = 0;
-    rows_next_block(pass, &cursor, &blocks[now]);
+    cursor_next(&cursor, &blocks[now]);
     while (blocks[now].block.n > 0) {
-        rows_next_block(pass, &cursor, &blocks[1 - now]);
+        cursor_next(&cursor, &blocks[1 - now]);
         rows_use(pass, &blocks[now], &blocks[1 - now]);
         now = 1 - now;
     }

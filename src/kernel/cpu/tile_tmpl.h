@@ -12,7 +12,7 @@
  * A strip computes only the keys that any of its rows may see. Sums run over d and over keys in order, one fma each, so the
  * register blocking is free to differ from level to level. */
 
-enum { STRIP = 12, TILE_KEYS = 128, S_STRIDE = TILE_KEYS + 16, PACKED_ROWS = 192 };
+enum { STRIP = 12, TILE_KEYS = 128, S_STRIDE = TILE_KEYS + 16, PACKED_ROWS = 384 };
 
 struct tile_pass {
     const struct attend_args *args;
@@ -59,80 +59,60 @@ static size_t tile_scratch_bytes(const struct attend_args *args)
     return (size_t)floats * sizeof(float) + 16 * 64 + mods;
 }
 
-/* ---- packing */
+/* ---- a tile of keys */
 
-/* 16 rows of 16 elements each at byte `at` of rows [16] -> transposed; rows from n on are zeros. */
-INLINE void load_transposed(enum dtype dtype, vec x[16], const u8 *const *rows, i64 at, i32 n, i32 n_elements)
-{
-    for (i32 i = 0; i < 16; i++)
-        x[i] = i >= n             ? vec_zero()
-               : n_elements == 16 ? load_16(dtype, rows[i] + at)
-                                  : load_n(dtype, rows[i] + at, n_elements);
-    vec_transpose(x);
-}
-
-INLINE void pack_k_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d)
-{
-    const i32 bytes = element_bytes(dtype);
-    vec x[16];
-    for (i32 c = 0; c < d; c += 16) {
-        const i32 left = d - c < 16 ? d - c : 16;
-        if (n == 16 && left == 16)
-            load_transposed(dtype, x, rows, (i64)c * bytes, 16, 16);
-        else
-            load_transposed(dtype, x, rows, (i64)c * bytes, n, left);
-        for (i32 i = 0; i < left; i++)
-            vec_store(dst + (c + i) * 16, x[i]);
-    }
-}
-
-/* n <= 16 rows of K -> one panel [d][16]. */
-static void pack_k(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d)
-{
-    if (dtype == DTYPE_F32)
-        pack_k_of(DTYPE_F32, dst, rows, n, d);
-    else if (dtype == DTYPE_F16)
-        pack_k_of(DTYPE_F16, dst, rows, n, d);
-    else
-        pack_k_of(DTYPE_BF16, dst, rows, n, d);
-}
-
-INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
-{
-    const i32 bytes = element_bytes(dtype);
-    for (i32 t = 0; t < n; t++) {
-        i32 c = 0;
-        for (; c + 16 <= d; c += 16)
-            vec_store(dst + c / 16 * panel + t * 16, load_16(dtype, rows[t] + (i64)c * bytes));
-        if (c < d)
-            vec_store(dst + c / 16 * panel + t * 16, load_n(dtype, rows[t] + (i64)c * bytes, d - c));
-    }
-}
-
-/* n rows of V -> the same rows of panels [dv / 16][.][16], `panel` floats apart. */
-static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
-{
-    if (dtype == DTYPE_F32)
-        pack_v_of(DTYPE_F32, dst, rows, n, d, panel);
-    else if (dtype == DTYPE_F16)
-        pack_v_of(DTYPE_F16, dst, rows, n, d, panel);
-    else
-        pack_v_of(DTYPE_BF16, dst, rows, n, d, panel);
-}
-
-/* K and V of keys [key, key + n), n <= BLOCK_KEYS. */
-static void tile_pack(const struct tile_pass *pass, i64 key, i32 n)
+static void tile_pack(const struct tile_pass *pass, const struct block *block)
 {
     const struct attend_args *args = pass->args;
-    struct block block;
-    block_find(&block, args, pass->item->seq, key, key + n, BLOCK_KEYS);
+    const u8 *k[BLOCK_KEYS], *v[BLOCK_KEYS];
+    const i32 n = block->n;
     for (i32 i = 0; i < n; i++) {
-        block.k[i] += pass->head * args->k.head_stride;
-        block.v[i] += pass->head * args->v.head_stride;
+        k[i] = block->k[i] + pass->head * args->k.head_stride;
+        v[i] = block->v[i] + pass->head * args->v.head_stride;
     }
     for (i32 i = 0; i < n; i += 16)
-        pack_k((enum dtype)args->k.dtype, pass->k + (i64)i * pass->d, block.k + i, n - i < 16 ? n - i : 16, pass->d);
-    pack_v((enum dtype)args->v.dtype, pass->v, block.v, n, pass->dv, (i64)pass->tile_keys * 16);
+        pack_k((enum dtype)args->k.dtype, pass->k + (i64)i * pass->d, k + i, n - i < 16 ? n - i : 16, pass->d);
+    pack_v((enum dtype)args->v.dtype, pass->v, v, n, pass->dv, (i64)pass->tile_keys * 16);
+}
+
+/* Rows of the block that comes next, asked for a line at a time while this one is used. */
+struct tile_ahead {
+    const struct block *block;
+    i64 k_offset, v_offset; /* of the kv head */
+    i64 k_bytes, v_bytes;   /* of a row */
+    i64 at;                 /* bytes of row `key` done, K first */
+    i32 key, n_lines;       /* n_lines at once */
+};
+
+static struct tile_ahead tile_look_ahead(const struct tile_pass *pass, const struct block *after)
+{
+    const struct attend_args *args = pass->args;
+    struct tile_ahead ahead = { .block = after,
+                                .k_offset = pass->head * args->k.head_stride,
+                                .v_offset = pass->head * args->v.head_stride,
+                                .k_bytes = (i64)pass->d * element_bytes((enum dtype)args->k.dtype),
+                                .v_bytes = (i64)pass->dv * element_bytes((enum dtype)args->v.dtype) };
+    const i64 lines = (ceil_div(ahead.k_bytes, 64) + ceil_div(ahead.v_bytes, 64)) * after->n;
+    const i64 n_strips = ceil_div(pass->n_padded, STRIP), a_strip = pass->tile_keys / 16 + pass->v_pad / 16;
+    ahead.n_lines = (i32)ceil_div(lines * VEC_TILE_COLS, n_strips * a_strip);
+    return ahead;
+}
+
+static void tile_fetch(struct tile_ahead *ahead)
+{
+    for (i32 i = 0; i < ahead->n_lines && ahead->key < ahead->block->n; i++) {
+        const bool is_k = ahead->at < ahead->k_bytes;
+        const u8 *row = is_k ? ahead->block->k[ahead->key] + ahead->k_offset
+                             : ahead->block->v[ahead->key] + ahead->v_offset - ahead->k_bytes;
+        __builtin_prefetch(row + ahead->at, 0, 2);
+        ahead->at += 64;
+        if (is_k && ahead->at > ahead->k_bytes)
+            ahead->at = ahead->k_bytes;
+        if (ahead->at >= ahead->k_bytes + ahead->v_bytes) {
+            ahead->at = 0;
+            ahead->key++;
+        }
+    }
 }
 
 static struct score_place tile_place(const struct tile_pass *pass, i32 packed)
@@ -225,22 +205,28 @@ INLINE void value_block(i32 n_rows, i32 n_cols, const float *w, const float *v, 
 }
 
 /* Columns [first, last) in panels of 16 for n_rows rows. */
-INLINE void score_rows(i32 n_rows, const struct tile_pass *pass, const float *q, i32 first, i32 last, float *s)
+INLINE void score_rows(i32 n_rows, const struct tile_pass *pass, const float *q, i32 first, i32 last, float *s,
+                       struct tile_ahead *ahead)
 {
     i32 j = first;
-    for (; j + VEC_TILE_COLS <= last; j += VEC_TILE_COLS)
+    for (; j + VEC_TILE_COLS <= last; j += VEC_TILE_COLS) {
+        tile_fetch(ahead);
         score_block(n_rows, VEC_TILE_COLS, q, pass->k + (i64)j * 16 * pass->d, pass->d, s + j * 16);
+    }
     for (; j < last; j++)
         score_block(n_rows, 1, q, pass->k + (i64)j * 16 * pass->d, pass->d, s + j * 16);
 }
 
-INLINE void value_rows(i32 n_rows, const struct tile_pass *pass, const float *w, i32 begin, i32 end, float *o)
+INLINE void value_rows(i32 n_rows, const struct tile_pass *pass, const float *w, i32 begin, i32 end, float *o,
+                       struct tile_ahead *ahead)
 {
     const i64 panel = (i64)pass->tile_keys * 16;
     const i32 n_panels = pass->v_pad / 16;
     i32 j = 0;
-    for (; j + VEC_TILE_COLS <= n_panels; j += VEC_TILE_COLS)
+    for (; j + VEC_TILE_COLS <= n_panels; j += VEC_TILE_COLS) {
+        tile_fetch(ahead);
         value_block(n_rows, VEC_TILE_COLS, w, pass->v + j * panel, panel, begin, end, o + j * 16, pass->v_pad);
+    }
     for (; j < n_panels; j++)
         value_block(n_rows, 1, w, pass->v + j * panel, panel, begin, end, o + j * 16, pass->v_pad);
 }
@@ -251,6 +237,7 @@ struct strip {
     i32 row, n_rows; /* packed rows; n_rows a multiple of 4 */
     i64 key;         /* of the tile's first column */
     i32 begin, end;  /* columns that any row may see */
+    struct tile_ahead *ahead;
 };
 
 static void strip_scores(const struct tile_pass *pass, const struct strip *strip)
@@ -259,11 +246,11 @@ static void strip_scores(const struct tile_pass *pass, const struct strip *strip
     const i32 first = strip->begin / 16, last = (strip->end + 15) / 16;
     i32 r = 0;
     for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
-        score_rows(VEC_TILE_ROWS, pass, q + r, first, last, pass->s + r * S_STRIDE);
+        score_rows(VEC_TILE_ROWS, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
     for (; r + 4 <= strip->n_rows; r += 4)
-        score_rows(4, pass, q + r, first, last, pass->s + r * S_STRIDE);
+        score_rows(4, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
     for (; r < strip->n_rows; r += 2)
-        score_rows(2, pass, q + r, first, last, pass->s + r * S_STRIDE);
+        score_rows(2, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
 }
 
 static void strip_values(const struct tile_pass *pass, const struct strip *strip)
@@ -271,11 +258,12 @@ static void strip_values(const struct tile_pass *pass, const struct strip *strip
     float *o = pass->o + (i64)strip->row * pass->v_pad;
     i32 r = 0;
     for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
-        value_rows(VEC_TILE_ROWS, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad);
+        value_rows(VEC_TILE_ROWS, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad,
+                   strip->ahead);
     for (; r + 4 <= strip->n_rows; r += 4)
-        value_rows(4, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad);
+        value_rows(4, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad, strip->ahead);
     for (; r < strip->n_rows; r += 2)
-        value_rows(2, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad);
+        value_rows(2, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad, strip->ahead);
 }
 
 static void strip_weights(const struct tile_pass *pass, const struct strip *strip)
@@ -332,17 +320,24 @@ static void strip_use_pieces(const struct tile_pass *pass, struct strip strip)
     }
 }
 
-static void tile_use(const struct tile_pass *pass, i64 key, i32 n, enum mod_keep state)
+static void tile_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
 {
-    const bool whole = !pass->mods || (state == KEEP_ALL && !pass->args->block_mask);
+    const struct block *block = &at_work->block;
+    const bool whole = !pass->mods || (at_work->state == KEEP_ALL && !pass->args->block_mask);
     if (pass->mods)
-        folio__mod_tile(pass->mods, key, n, state);
+        folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
+    struct tile_ahead ahead = tile_look_ahead(pass, &after->block);
     for (i32 row = 0; row < pass->n_padded; row += STRIP) {
         const i32 n_rows = pass->n_padded - row < STRIP ? pass->n_padded - row : STRIP;
-        const struct keys keys = keys_within(strip_keys(pass, row, n_rows), key, key + n);
+        const struct keys keys = keys_within(strip_keys(pass, row, n_rows), block->key, block->key + block->n);
         if (keys.begin >= keys.end)
             continue;
-        const struct strip strip = { row, n_rows, key, (i32)(keys.begin - key), (i32)(keys.end - key) };
+        const struct strip strip = { .row = row,
+                                     .n_rows = n_rows,
+                                     .key = block->key,
+                                     .begin = (i32)(keys.begin - block->key),
+                                     .end = (i32)(keys.end - block->key),
+                                     .ahead = &ahead };
         if (whole)
             strip_use(pass, &strip);
         else
@@ -382,15 +377,6 @@ static void tile_begin(struct tile_pass *pass, const struct attend_args *args, c
         folio__mod_bind(mods, &VEC_MODS, args, item, 1, TILE_KEYS, next);
 }
 
-static void tile_piece(const struct tile_pass *pass, const struct keep_piece *piece)
-{
-    for (i64 key = piece->begin; key < piece->end; key += pass->tile_keys) {
-        const i32 n = (i32)min_i64(pass->tile_keys, piece->end - key);
-        tile_pack(pass, key, n);
-        tile_use(pass, key, n, piece->mod_state);
-    }
-}
-
 static void tile_split(const struct tile_pass *pass, i64 split)
 {
     const i64 begin = split * pass->item->split_tokens;
@@ -398,14 +384,19 @@ static void tile_split(const struct tile_pass *pass, i64 split)
     rows_clear(pass->o, pass->m, pass->l, pass->n_padded, pass->v_pad, 16);
     if (keys.begin >= keys.end)
         return;
-    const i64 first = keys.begin - (keys.begin - begin) % pass->tile_keys;
-    struct keep_piece piece = { first, keys.end, KEEP_ALL };
-    if (!pass->mods) {
-        tile_piece(pass, &piece);
-        return;
+    struct cursor cursor = {
+        .args = pass->args, .item = pass->item, .mods = pass->mods, .quantum = pass->tile_keys, .most = pass->tile_keys
+    };
+    cursor_start(&cursor, keys.begin - (keys.begin - begin) % pass->tile_keys, keys.end);
+    struct cursor_block blocks[2]; /* the one at work and the next, by turns */
+    i32 now = 0;
+    cursor_next(&cursor, &blocks[now]);
+    while (blocks[now].block.n > 0) {
+        cursor_next(&cursor, &blocks[1 - now]);
+        tile_pack(pass, &blocks[now].block);
+        tile_use(pass, &blocks[now], &blocks[1 - now]);
+        now = 1 - now;
     }
-    for (i64 at = first; folio__mod_next(pass->mods, at, keys.end, pass->tile_keys, &piece); at = piece.end)
-        tile_piece(pass, &piece);
 }
 
 static void tile_split_done(const struct tile_pass *pass, i64 split)

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * pack_tmpl.h: rows of K and V, wherever they lie, into the tiles that tile_tmpl.h multiplies: f32, K transposed. */
+
+/* 16 rows of 16 elements each at byte `at` of rows [16] -> transposed; rows from n on are zeros. */
+INLINE void load_transposed(enum dtype dtype, vec x[16], const u8 *const *rows, i64 at, i32 n, i32 n_elements)
+{
+    if (n == 16 && n_elements == 16) {
+        UNROLL(16)
+        for (i32 i = 0; i < 16; i++)
+            x[i] = load_16(dtype, rows[i] + at);
+    } else {
+        for (i32 i = 0; i < 16; i++)
+            x[i] = i < n ? load_n(dtype, rows[i] + at, n_elements) : vec_zero();
+    }
+    vec_transpose(x);
+}
+
+INLINE void pack_k_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d)
+{
+    const i32 bytes = element_bytes(dtype);
+    vec x[16];
+    for (i32 c = 0; c < d; c += 16) {
+        const i32 left = d - c < 16 ? d - c : 16;
+        if (n == 16 && left == 16) {
+            load_transposed(dtype, x, rows, (i64)c * bytes, 16, 16);
+            UNROLL(16)
+            for (i32 i = 0; i < 16; i++)
+                vec_store(dst + (c + i) * 16, x[i]);
+            continue;
+        }
+        load_transposed(dtype, x, rows, (i64)c * bytes, n, left);
+        for (i32 i = 0; i < left; i++)
+            vec_store(dst + (c + i) * 16, x[i]);
+    }
+}
+
+/* n <= 16 rows of K -> one panel [d][16]. */
+static void pack_k(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d)
+{
+    if (dtype == DTYPE_F32)
+        pack_k_of(DTYPE_F32, dst, rows, n, d);
+    else if (dtype == DTYPE_F16)
+        pack_k_of(DTYPE_F16, dst, rows, n, d);
+    else
+        pack_k_of(DTYPE_BF16, dst, rows, n, d);
+}
+
+INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
+{
+    const i32 bytes = element_bytes(dtype);
+    for (i32 t = 0; t < n; t++) {
+        i32 c = 0;
+        for (; c + 16 <= d; c += 16)
+            vec_store(dst + c / 16 * panel + t * 16, load_16(dtype, rows[t] + (i64)c * bytes));
+        if (c < d)
+            vec_store(dst + c / 16 * panel + t * 16, load_n(dtype, rows[t] + (i64)c * bytes, d - c));
+    }
+}
+
+/* n rows of V -> the same rows of panels [dv / 16][.][16], `panel` floats apart. */
+static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
+{
+    if (dtype == DTYPE_F32)
+        pack_v_of(DTYPE_F32, dst, rows, n, d, panel);
+    else if (dtype == DTYPE_F16)
+        pack_v_of(DTYPE_F16, dst, rows, n, d, panel);
+    else
+        pack_v_of(DTYPE_BF16, dst, rows, n, d, panel);
+}
