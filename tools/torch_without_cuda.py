@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch_without_cuda.py: lets the CUDA build of PyTorch, the one the package index has for x86-64, run on a machine without
-its gigabytes of CUDA libraries. Run by the environment that has torch.
+"""torch_without_cuda.py: lets the CUDA build of PyTorch, the one the package index has for x86-64, run without the
+gigabytes of CUDA libraries. Run by the environment that has torch.
 
 Each library torch asks for and does not have becomes an empty one beside torch's own; one of them defines every CUDA
 symbol torch mentions as a function that returns "no device". Symbols are bound lazily, so nothing else is needed.

@@ -63,17 +63,19 @@ FOLIO_API folio_isa folio_isa_best(void);
 FOLIO_API int32_t folio_isa_available(folio_isa isa); /* 1 or 0 */
 FOLIO_API const char *folio_isa_name(folio_isa isa);  /* "avx512"; "unknown" for no level. Never NULL */
 
-/* The CUDA backend, without a GPU (docs/cuda.md). Its kernels are rows of a closed table, compiled by NVRTC at first use. */
+/* The CUDA backend, without a GPU (docs/cuda.md). Its kernels are rows of a closed table, compiled by NVRTC
+ * at first use. */
 FOLIO_API int32_t folio_cuda_n_kernels(void);
 FOLIO_API const char *folio_cuda_kernel_name(int32_t row); /* NULL when there is no such row */
 
-/* Compile a row for an architecture (80, 90, ...) and throw the code away. report [n] gets ptxas' lines: registers, shared
- * memory, stack. ECOMPILE: does not compile, or spills, or uses a stack, or warns. ENOTSUP: no NVRTC, with what was
- * searched. lib_dirs [n_lib_dirs] are searched first, as in folio_context_config. */
+/* Compile a row for an architecture (80, 90, ...) and throw the code away. report [n] gets ptxas' lines: registers,
+ * shared memory, stack. ECOMPILE: does not compile, or spills, or uses a stack, or warns. ENOTSUP: no NVRTC, with what
+ * was searched. lib_dirs [n_lib_dirs] are searched first, as in folio_context_config. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_cuda_compile(int32_t row, int32_t arch, const char *const *lib_dirs,
                                                           int32_t n_lib_dirs, char *report, size_t n);
 
-/* What the CUDA backend finds here, a fact a line, "name: text": driver, devices, NVRTC, cache folder, folders searched. */
+/* What the CUDA backend finds here, a fact a line, "name: text": driver, devices, NVRTC, cache folder, folders
+ * searched. */
 FOLIO_API void folio_cuda_describe(char *text, size_t n);
 
 #ifdef __cplusplus

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * pool.c: threads that spin for a while, then sleep; or the host's.
  *
- *   job     n | next          one atomic word. Whoever adds 1 and gets next < n owns index `next`. The caller owns index 0
- *                             and then takes what is left, so a worker that sleeps or lost its CPU delays nobody.
- *   pending                   indices not finished; the caller waits for 0, spinning first
+ *   job     n | next          one atomic word. Whoever adds 1 and gets next < n owns index `next`. The caller owns
+ *                             index 0 and then takes what is left, so a worker that sleeps or lost its CPU delays
+ *   nobody. pending                   indices not finished; the caller waits for 0, spinning first
  *
  *   worker: spin on `job` ──► take an index ──► body ──► pending - 1 ──┐
  *              │  ▲                                                    │
  *              ▼  └────────────────────────────────────────────────────┘
  *            sleep (n_sleeping > 0 tells the caller to wake)
  *
- * An index can be taken only while its job is unfinished, so body and arg are stable for whoever owns one: a late worker
- * sees either next >= n or the next job. */
+ * An index can be taken only while its job is unfinished, so body and arg are stable for whoever owns one: a late
+ * worker sees either next >= n or the next job. */
 #include "base/pool.h"
 
 #include <pthread.h>

@@ -9,7 +9,6 @@
 
 #define FOLIO__CONTEXT_MAGIC UINT64_C(0x66436f6e74657874) /* "fContext" */
 
-
 enum { MAX_THREADS = 1024 };
 
 static folio_status check_isa(const folio_context_config *cfg)

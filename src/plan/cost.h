@@ -14,7 +14,8 @@ enum {
     WORTH_A_WORKER = 8192, /* below, waking a thread or cutting costs more than it gains: about 5 us */
 };
 
-/* Of keys x rows x heads; 1 = one multiply-add of one row with 64 elements of K or V. double: lengths may be anything. */
+/* Of keys x rows x heads; 1 = one multiply-add of one row with 64 elements of K or V. double: lengths may be
+ * anything. */
 static inline double plan_cost(const struct plan_shape *shape, i64 n_keys, i64 n_rows, i64 n_heads)
 {
     const double packed_rows = (double)n_rows * shape->group;

@@ -68,8 +68,8 @@ struct plan_keys {
 struct plan_keys folio__plan_visible_keys(const struct plan_shape *shape, i64 q_len, i64 kv_len, i64 row_begin,
                                           i64 row_end);
 
-/* block_map.c: of those, what mask_mod and the block mask of sequence seq leave. A superset; values of captured arrays do
- * not count, for they may be others when the plan is used. */
+/* block_map.c: of those, what mask_mod and the block mask of sequence seq leave. A superset; values of captured arrays
+ * do not count, for they may be others when the plan is used. */
 struct plan_keys folio__plan_kept_keys(const struct plan_shape *shape, i64 seq, i64 q_len, i64 kv_len, i64 row_begin,
                                        i64 row_end);
 
