@@ -30,16 +30,24 @@ static int read_from(struct ext_state *state, struct ext_array *array, const cha
     return -1;
 }
 
-/* PyTorch: memory that autograd watches is not ours to read behind its back. */
-static int refuse_grad(const struct ext_state *state, const char *name, PyObject *object)
+/* PyTorch: memory that autograd watches is not ours to read behind its back, and a view may keep its sign in a bit
+ * beside the memory, which DLPack does not carry. */
+static int refuse_torch(const struct ext_state *state, const char *name, PyObject *object)
 {
     PyObject *requires_grad = PyObject_GetAttr(object, state->names[EXT_NAME_requires_grad]);
-    const int yes = requires_grad ? PyObject_IsTrue(requires_grad) : -1;
+    const int has_grad = requires_grad ? PyObject_IsTrue(requires_grad) : -1;
     Py_XDECREF(requires_grad);
-    if (yes == 1)
+    if (has_grad == 1)
         PyErr_Format(PyExc_TypeError, "%s: a tensor that requires grad; folio has no backward pass: use %s.detach()",
                      name, name);
-    return yes == 0 ? 0 : -1;
+    if (has_grad != 0)
+        return -1;
+    PyObject *answer = PyObject_CallMethodObjArgs(object, state->names[EXT_NAME_is_neg], NULL);
+    const int is_negative = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (is_negative == 1)
+        PyErr_Format(PyExc_TypeError, "%s: a lazily negated view; use %s.resolve_neg()", name, name);
+    return is_negative == 0 ? 0 : -1;
 }
 
 static int refuse_read_only(const char *name, enum ext_kind kind)
@@ -63,7 +71,7 @@ int ext_array_read(struct ext_state *state, struct ext_array *array, const char 
         return -1;
     array->kind = type.kind;
     array->is_writable = true;
-    if (type.kind == EXT_TORCH && refuse_grad(state, name, object) < 0)
+    if (type.kind == EXT_TORCH && type.source != EXT_REFUSED && refuse_torch(state, name, object) < 0)
         return -1;
     if (type.kind == EXT_JAX && access == EXT_WRITE)
         return refuse_read_only(name, type.kind);

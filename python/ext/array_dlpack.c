@@ -53,22 +53,34 @@ static int fill(struct ext_array *array, const char *name, const DLTensor *from)
     return 0;
 }
 
-/* Whatever an exporter says against exporting, the argument's kind is what is wrong: TypeError, its own text inside. */
+/* TypeError with the first line of what the exporter said; PyTorch adds a stack trace. */
+static void set_export_error(const char *name, PyObject *cause)
+{
+    PyObject *text = PyObject_Str(cause);
+    PyObject *lines = text ? PyUnicode_Splitlines(text, 0) : NULL;
+    PyObject *first = lines && PyList_Size(lines) > 0 ? PyList_GetItem(lines, 0) : text;
+    if (first)
+        PyErr_Format(PyExc_TypeError, "%s: it can't be exported: %U", name, first);
+    Py_XDECREF(lines);
+    Py_XDECREF(text);
+}
+
+/* Whatever an exporter says against exporting, it is the argument's kind that is wrong: a TypeError caused by it. */
 static int refuse_export(const char *name)
 {
     if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_MemoryError) || !PyErr_ExceptionMatches(PyExc_Exception))
         return -1;
-    PyObject *type, *cause, *traceback;
-    PyErr_Fetch(&type, &cause, &traceback);
-    PyErr_NormalizeException(&type, &cause, &traceback);
-    PyErr_Format(PyExc_TypeError, "%s: it can't be exported: %S", name, cause);
-    Py_XDECREF(type);
+    PyObject *class, *cause, *traceback;
+    PyErr_Fetch(&class, &cause, &traceback);
+    PyErr_NormalizeException(&class, &cause, &traceback);
+    Py_XDECREF(class);
     Py_XDECREF(traceback);
-    PyObject *new_type, *error, *new_traceback;
-    PyErr_Fetch(&new_type, &error, &new_traceback);
-    PyErr_NormalizeException(&new_type, &error, &new_traceback);
-    PyException_SetCause(error, cause);
-    PyErr_Restore(new_type, error, new_traceback);
+    set_export_error(name, cause);
+    PyObject *error;
+    PyErr_Fetch(&class, &error, &traceback);
+    PyErr_NormalizeException(&class, &error, &traceback);
+    PyException_SetCause(error, cause); /* steals cause */
+    PyErr_Restore(class, error, traceback);
     return -1;
 }
 

@@ -57,6 +57,7 @@ struct ext_type {
     X(max_version, "max_version")                \
     X(dtype, "dtype")                            \
     X(requires_grad, "requires_grad")            \
+    X(is_neg, "is_neg")                          \
     X(new_empty, "new_empty")                    \
     X(module, "__module__")                      \
     X(mro, "__mro__")
