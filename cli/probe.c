@@ -10,18 +10,21 @@
 #include "clock.h"
 #include "machine.h"
 #include "memory.h"
+#include "report.h"
 
-enum { READ_STEP = 1 << 20 };
+enum { READ_STEP = 1 << 20, MAX_PIECES = 8192 };
 
 enum task { TASK_TOUCH, TASK_READ, TASK_FMA, TASK_QUIT };
 
 struct worker {
     struct probe *probe;
     pthread_t thread;
-    u8 *part;                    /* [probe->part_bytes] */
-    size_t at;                   /* where in its part it goes on reading */
-    double start_s, end_s, done; /* of the last task; done in bytes or flops */
-    u64 sink;                    /* keeps the loops alive */
+    u8 *part;        /* [probe->part_bytes] */
+    size_t at;       /* where in its part it goes on reading */
+    double *piece_s; /* [n_pieces] of [MAX_PIECES]: the times of the last task's pieces */
+    i64 n_pieces;
+    double piece_units; /* bytes or flops of one */
+    u64 sink;           /* keeps the loops alive */
 };
 
 struct probe {
@@ -47,26 +50,31 @@ static void touch(struct worker *worker)
         worker->part[at] = (u8)(at >> 6);
 }
 
-static void read_for_a_while(struct worker *worker)
+static void read_piece(struct worker *worker)
 {
     const struct probe *probe = worker->probe;
-    do {
-        worker->sink ^= probe->body->read(worker->part + worker->at, READ_STEP, probe->style);
-        worker->at = (worker->at + READ_STEP) % probe->part_bytes;
-        worker->done += READ_STEP;
-        worker->end_s = now_s();
-    } while (worker->end_s - worker->start_s < probe->seconds);
+    worker->sink ^= probe->body->read(worker->part + worker->at, READ_STEP, probe->style);
+    worker->at = (worker->at + READ_STEP) % probe->part_bytes;
+    worker->piece_units = READ_STEP;
 }
 
-static void multiply_for_a_while(struct worker *worker)
+static void multiply_piece(struct worker *worker)
 {
-    const struct probe *probe = worker->probe;
     const i64 n_rounds = 10000;
-    do {
-        worker->sink ^= (u64)probe->body->fma(n_rounds, 0.25);
-        worker->done += (double)n_rounds * probe->body->flops_per_round;
-        worker->end_s = now_s();
-    } while (worker->end_s - worker->start_s < probe->seconds);
+    worker->sink ^= (u64)worker->probe->body->fma(n_rounds, 0.25);
+    worker->piece_units = (double)n_rounds * worker->probe->body->flops_per_round;
+}
+
+static void work_for_a_while(struct worker *worker, void (*piece)(struct worker *))
+{
+    const double start = now_s();
+    worker->n_pieces = 0;
+    for (double before = start; before - start < worker->probe->seconds && worker->n_pieces < MAX_PIECES;) {
+        piece(worker);
+        const double after = now_s();
+        worker->piece_s[worker->n_pieces++] = after - before;
+        before = after;
+    }
 }
 
 static void do_task(struct worker *worker)
@@ -75,14 +83,10 @@ static void do_task(struct worker *worker)
     atomic_fetch_add(&probe->n_ready, 1);
     while (atomic_load(&probe->n_ready) < probe->n_started) /* all begin together */
         sched_yield();
-    worker->done = 0;
-    worker->start_s = worker->end_s = now_s();
     if (probe->task == TASK_TOUCH)
         touch(worker);
-    else if (probe->task == TASK_READ)
-        read_for_a_while(worker);
     else
-        multiply_for_a_while(worker);
+        work_for_a_while(worker, probe->task == TASK_READ ? read_piece : multiply_piece);
 }
 
 static void *worker_main(void *arg)
@@ -117,7 +121,7 @@ static void begin_round(struct probe *probe, enum task task)
     pthread_mutex_unlock(&probe->lock);
 }
 
-/* Units a second over all threads, from the first start to the last end. */
+/* Units a second of the median piece, summed over the threads. */
 static double run_task(struct probe *probe, enum task task, double seconds)
 {
     probe->seconds = seconds;
@@ -128,14 +132,12 @@ static double run_task(struct probe *probe, enum task task, double seconds)
         pthread_cond_wait(&probe->changed, &probe->lock);
     pthread_mutex_unlock(&probe->lock);
 
-    double start_s = probe->workers[0].start_s, end_s = probe->workers[0].end_s, done = 0;
-    for (i32 i = 0; i < probe->n_started; i++) {
+    double rate = 0;
+    for (i32 i = 0; task != TASK_TOUCH && i < probe->n_started; i++) {
         const struct worker *worker = &probe->workers[i];
-        start_s = worker->start_s < start_s ? worker->start_s : start_s;
-        end_s = worker->end_s > end_s ? worker->end_s : end_s;
-        done += worker->done;
+        rate += worker->piece_units / quantile(worker->piece_s, worker->n_pieces, 0.5);
     }
-    return end_s > start_s ? done / (end_s - start_s) : 0;
+    return rate;
 }
 
 static const struct probe_body *pick_body(folio_isa isa)
@@ -184,6 +186,9 @@ static bool start_workers(struct probe *probe)
         struct worker *worker = &probe->workers[i];
         worker->probe = probe;
         worker->part = probe->buffer + (size_t)i * probe->part_bytes;
+        worker->piece_s = malloc(MAX_PIECES * sizeof(*worker->piece_s));
+        if (!worker->piece_s)
+            return false;
         if (i > 0 && pthread_create(&worker->thread, NULL, worker_main, worker))
             return false;
         probe->n_started++;
@@ -219,6 +224,8 @@ void probe_close(struct probe *probe)
     begin_round(probe, TASK_QUIT);
     for (i32 i = 1; i < probe->n_started; i++)
         pthread_join(probe->workers[i].thread, NULL);
+    for (i32 i = 0; probe->workers && i < probe->n_threads; i++)
+        free(probe->workers[i].piece_s);
     memory_unmap(probe->buffer, probe->part_bytes * (size_t)probe->n_threads);
     pthread_cond_destroy(&probe->changed);
     pthread_mutex_destroy(&probe->lock);

@@ -3,8 +3,11 @@
  * threads at once. Every measured number is reported as a share of one of these, taken in the same run: neighbours on
  * the same host move both.
  *
- *   thread 0  ── reads ──► its part of a buffer larger than every cache      bytes / (last end - first start)
- *   thread 1  ── reads ──► its part                                          likewise for multiply-adds in registers */
+ *   thread 0  ── reads ──► its part of a buffer larger than every cache, 1 MB at a time
+ *   thread 1  ── reads ──► its part                                       likewise for multiply-adds in registers
+ *
+ * A thread's rate is that of its median piece, as a kernel's time is that of its median repetition: a piece during which
+ * the thread was not running says nothing about the machine. The result is the sum over threads. */
 #ifndef CLI_PROBE_H
 #define CLI_PROBE_H
 
