@@ -15,7 +15,7 @@ setup-%:
 # 200 real requests at 1/16 of their length, through 8 layers; checked, and drawn into examples/data/out
 demo: setup-demo all
 	@mkdir -p examples/data/out
-	build/folio replay examples/data/mooncake_conversation_200.jsonl --scale-lengths 1/16 --layers 8 \
+	build/folio replay examples/data/mooncake_conversation_200.jsonl --scale-lengths 1/16 --layers 8 --memory 128M \
 		--plot examples/data/out/demo.svg
 
 python: setup-python
