@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_kernels.c: attention kernels of every level this machine has: c against ref in double, each level the same bits as c,
- * however the work is cut. A failure prints the case, ready to paste. */
+ * test_kernels.c: attention kernels of every level this machine has: c against ref in double, each level the same bits
+ * as c, however the work is cut. A failure prints the case, ready to paste. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,7 +53,7 @@ static double half_ulp(enum dtype dtype)
     return dtype == DTYPE_F32 ? 0x1p-24 : dtype == DTYPE_F16 ? 0x1p-11 : 0x1p-8;
 }
 
-/* c's arithmetic is f32: 2e-6 of the values' size (6 at most) holds for standard normal data, plus the rounding of out. */
+/* c's arithmetic is f32: 2e-6 of the values' size (6 at most) holds for normal data, plus the rounding of out. */
 static void check_near(const struct kernel_case *c, const struct result *got, const struct result *want)
 {
     const i64 bytes = folio__dtype_bytes(c->q_dtype);

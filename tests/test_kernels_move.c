@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_kernels_move.c: append, gather and merge of every level: the same bits as ref (merge: near ref, and one set of bits),
- * nothing written beside the rows asked for. */
+ * test_kernels_move.c: append, gather and merge of every level: the same bits as ref (merge: near ref, and one set of
+ * bits), nothing written beside the rows asked for. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,15 +9,10 @@
 
 #include "base/bits.h"
 #include "kernel/layout.h"
+#include "support/guarded.h"
 #include "support/strided.h"
 
-enum { SEQ = 1, N_SEQS = 3, FIRST_TOKEN = 2, RED_BYTES = 192, RED = 0xa5 };
-
-/* A block between two red zones. */
-struct guarded {
-    u8 *block;
-    size_t bytes;
-};
+enum { SEQ = 1, N_SEQS = 3, FIRST_TOKEN = 2 };
 
 struct kernel_memory {
     struct kernel_case c;
@@ -33,58 +28,6 @@ static float random_normal(u64 *state) /* about standard normal; |x| <= 6 */
     for (i32 i = 0; i < 12; i++)
         sum += random_below(state, 1 << 20);
     return (float)sum / (float)(1 << 20) - 6.0f;
-}
-
-/* Under address sanitizer a red zone must not be read either. */
-#if defined(__SANITIZE_ADDRESS__)
-void __asan_poison_memory_region(const volatile void *p, size_t n);
-void __asan_unpoison_memory_region(const volatile void *p, size_t n);
-#else
-#define __asan_poison_memory_region(p, n) ((void)(p), (void)(n))
-#define __asan_unpoison_memory_region(p, n) ((void)(p), (void)(n))
-#endif
-
-static void guarded_lock(const struct guarded *g, bool lock)
-{
-    u8 *const zones[] = { g->block, g->block + RED_BYTES + g->bytes };
-    for (size_t i = 0; i < COUNT_OF(zones); i++)
-        if (lock)
-            __asan_poison_memory_region(zones[i], RED_BYTES);
-        else
-            __asan_unpoison_memory_region(zones[i], RED_BYTES);
-}
-
-static void guarded_free(struct guarded *g)
-{
-    if (g->block)
-        guarded_lock(g, false);
-    free(g->block);
-    g->block = NULL;
-}
-
-static void *guarded_alloc(struct guarded *g, size_t bytes, int fill)
-{
-    guarded_free(g);
-    g->bytes = bytes;
-    g->block = aligned_alloc(64, (bytes + 2 * RED_BYTES + 63) / 64 * 64);
-    if (!g->block)
-        abort();
-    memset(g->block, RED, bytes + 2 * RED_BYTES);
-    memset(g->block + RED_BYTES, fill, bytes);
-    guarded_lock(g, true);
-    return g->block + RED_BYTES;
-}
-
-static bool guarded_intact(const struct guarded *g)
-{
-    if (!g->block)
-        return true;
-    bool intact = true;
-    guarded_lock(g, false);
-    for (size_t i = 0; i < RED_BYTES; i++)
-        intact &= g->block[i] == RED && g->block[RED_BYTES + g->bytes + i] == RED;
-    guarded_lock(g, true);
-    return intact;
 }
 
 static i64 element(enum dtype dtype)
@@ -141,7 +84,7 @@ static void fill_table(struct kernel_memory *m, struct table_view *table, struct
             const i64 values[N_SEQS + 1] = { 0, 7, 7 + m->n_columns, n };
             memcpy(indptr, values, sizeof values);
         }
-        table->indptr = m->indptr.block + RED_BYTES;
+        table->indptr = guarded_data(&m->indptr);
         table->indptr_is_i64 = 1;
         table->row_stride = 0;
     }
@@ -308,7 +251,7 @@ const struct attend_args *kernel_memory_args(const struct kernel_memory *m)
 static void run_unit(struct kernel_memory *m, const struct kernels *kernels, const struct kernel_cut *cut,
                      struct attend_item unit)
 {
-    void *scratch = m->scratch.block + RED_BYTES;
+    void *scratch = guarded_data(&m->scratch);
     const i64 rows = unit.n_rows * m->c.group * unit.n_heads;
     if (!cut->through_memory) {
         unit.partial = -1;
@@ -346,9 +289,9 @@ bool kernel_memory_run(struct kernel_memory *m, const struct kernels *kernels, c
     const i64 split_tokens = cut->split_tokens ? cut->split_tokens : max_i64(c->kv_len, 1);
     const i64 n_splits = max_i64(ceil_div(c->kv_len, split_tokens), 1);
 
-    memset(m->out.block + RED_BYTES, 0xff, m->out.bytes);
+    memset(guarded_data(&m->out), 0xff, m->out.bytes);
     if (m->lse.block)
-        memset(m->lse.block + RED_BYTES, 0xff, m->lse.bytes);
+        memset(guarded_data(&m->lse), 0xff, m->lse.bytes);
     guarded_alloc(&m->scratch, kernels->scratch_bytes(&m->args), 0xff);
     make_partials(m, n_splits * rows_once * c->group * heads_once);
     for (i64 row = 0; row < c->q_len; row += rows_once)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernel_case.h: one attention problem at the kernels' own level: memory with poison and red zones, random page tables, and
- * the items a plan could make of it.
+ * kernel_case.h: one attention problem at the kernels' own level: memory with poison and red zones, random page tables,
+ * and the items a plan could make of it.
  *
- * Everything a kernel must not read holds NaN (slots past kv_len, unused pages, gaps) or an absurd page id; everything it
- * must not write is a red zone that is checked. */
+ * Everything a kernel must not read holds NaN (slots past kv_len, unused pages, gaps) or an absurd page id; everything
+ * it must not write is a red zone that is checked. */
 #ifndef FOLIO_TESTS_SUPPORT_KERNEL_CASE_H
 #define FOLIO_TESTS_SUPPORT_KERNEL_CASE_H
 
@@ -45,8 +45,8 @@ struct kernel_cut {
     i32 family;          /* -1 = the tiling's choice */
 };
 
-/* Runs the case on poisoned outputs; out and lse are then read with kernel_memory_out() and _lse(). Red zones are checked:
- * false when one was touched. */
+/* Runs the case on poisoned outputs; out and lse are then read with kernel_memory_out() and _lse(). Red zones are
+ * checked: false when one was touched. */
 bool kernel_memory_run(struct kernel_memory *memory, const struct kernels *kernels, const struct kernel_cut *cut);
 
 /* Results of the last run, as they lie in memory: compact [q_len][n_q_heads][dv] elements, [q_len][n_q_heads] f32. */
