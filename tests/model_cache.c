@@ -65,10 +65,9 @@ static void take_pages(struct model *m, i32 before, i32 *pages, i32 n)
                 ;
         pages[i] = before = page;
         for (i32 at = 0; at < m->n_free - i; at++)
-            if (m->free[at] == page) {
-                memmove(&m->free[at], &m->free[at + 1], sizeof *m->free * (size_t)(m->n_free - i - at - 1));
-                m->free[m->n_free - i - 1] = -1;
-            }
+            if (m->free[at] == page) /* the last takes its place: in runs, order does not count */
+                m->free[at] = m->free[m->n_free - i - 1];
+        m->free[m->n_free - i - 1] = -1;
     }
     m->n_free -= n;
     if (n_usable(m) - m->n_free > m->peak_held)
@@ -113,7 +112,7 @@ static void settle(struct model *m, i32 page)
         return;
     const i32 from = m->copies[at][0], from_at = copy_into(m, from);
     drop_copy(m, at);
-    if (from_at >= 0 && from_at < at)
+    if (from_at >= 0 && from_at < at) /* perhaps parked for this one */
         settle(m, from);
 }
 
@@ -145,9 +144,8 @@ folio_status model_fork(struct model *m, folio_seq seq, folio_seq *out)
     struct model_seq *from = model_find(m, seq);
     if (!from)
         return FOLIO_EHANDLE;
-    const folio_status status = model_open(m, out);
-    if (status != FOLIO_OK)
-        return status;
+    if (model_open(m, out) != FOLIO_OK)
+        return FOLIO_ENOSEQS;
     struct model_seq *to = model_find(m, *out);
     to->n_tokens = from->n_tokens;
     to->n_pages = to->n_lent = (i32)ceil_pages(m, from->n_tokens);
@@ -163,8 +161,7 @@ folio_status model_close(struct model *m, folio_seq seq)
     if (!s)
         return FOLIO_EHANDLE;
     drop_pages(m, s, 0);
-    s->generation++;
-    s->n_tokens = 0;
+    *s = (struct model_seq){ .generation = s->generation + 1 };
     m->closed[m->n_closed++] = (i32)(s - m->seqs);
     return FOLIO_OK;
 }
@@ -172,10 +169,8 @@ folio_status model_close(struct model *m, folio_seq seq)
 folio_status model_truncate(struct model *m, folio_seq seq, i64 n_tokens)
 {
     struct model_seq *s = model_find(m, seq);
-    if (!s)
-        return FOLIO_EHANDLE;
-    if (n_tokens < 0 || n_tokens > s->n_tokens)
-        return FOLIO_EINVAL;
+    if (!s || n_tokens < 0 || n_tokens > s->n_tokens)
+        return s ? FOLIO_EINVAL : FOLIO_EHANDLE;
     s->n_tokens = n_tokens;
     const i32 n_kept = (i32)ceil_pages(m, n_tokens);
     drop_pages(m, s, m->fault == 1 && s->n_pages > n_kept ? n_kept + 1 : n_kept);
@@ -229,11 +224,10 @@ static void grow(struct model *m, struct model_seq *s, i64 n_tokens)
         m->copies[m->n_copies++][1] = s->pages[tail];
         s->n_lent = tail;
     }
-    const i64 row = ceil_pages(m, n_tokens);
-    if (row <= s->n_pages)
-        return;
-    take_pages(m, s->n_pages > 0 ? s->pages[s->n_pages - 1] : -1, &s->pages[s->n_pages], (i32)row - s->n_pages);
-    s->n_pages = (i32)row;
+    const i64 n_new = ceil_pages(m, n_tokens) - s->n_pages;
+    if (n_new > 0)
+        take_pages(m, s->n_pages > 0 ? s->pages[s->n_pages - 1] : -1, &s->pages[s->n_pages], (i32)n_new);
+    s->n_pages += n_new > 0 ? (i32)n_new : 0;
 }
 
 folio_status model_reserve(struct model *m, const folio_seq *seqs, const i64 *n_tokens, i32 n)
@@ -288,6 +282,10 @@ i64 model_take(struct model *m, i64 *pairs, i64 cap)
 folio_cache_stats model_stats(const struct model *m)
 {
     folio_cache_stats stats = { .n_pages = n_usable(m), .n_free = m->n_free, .n_held = n_usable(m) - m->n_free };
+    stats.n_copies = m->n_copies;
+    stats.peak_held = m->peak_held;
+    stats.n_allocated = m->n_allocated;
+    stats.n_released = m->n_released;
     for (i32 slot = 0; slot < m->n_slots; slot++) {
         stats.n_seqs += m->seqs[slot].generation & 1;
         stats.n_tokens += m->seqs[slot].n_tokens;
@@ -297,9 +295,5 @@ folio_cache_stats model_stats(const struct model *m)
         stats.n_shared += holders(m, page) > 1;
         stats.n_slots_unused -= m->filled[page];
     }
-    stats.n_copies = m->n_copies;
-    stats.peak_held = m->peak_held;
-    stats.n_allocated = m->n_allocated;
-    stats.n_released = m->n_released;
     return stats;
 }
