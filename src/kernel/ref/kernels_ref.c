@@ -23,7 +23,7 @@ static void ref_fold(const struct attend_args *args, const struct attend_item *u
 {
     (void)args;
     (void)unit;
-    assert(!"ref never splits");
+    assert(0 && "ref never splits");
 }
 
 const struct kernels folio__kernels_ref = {
