@@ -20,7 +20,7 @@ static const struct kernels *level(folio_isa isa)
     return folio_isa_available(isa) ? folio__select_cpu(isa) : NULL;
 }
 
-static const folio_isa isas[] = { FOLIO_ISA_AVX2, FOLIO_ISA_AVX512 };
+static const folio_isa isas[] = { FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16 };
 
 /* Out and lse of one run, as bytes. */
 struct result {
@@ -53,22 +53,31 @@ static double half_ulp(enum dtype dtype)
     return dtype == DTYPE_F32 ? 0x1p-24 : dtype == DTYPE_F16 ? 0x1p-11 : 0x1p-8;
 }
 
-/* c's arithmetic is f32: 2e-6 of the values' size (6 at most) holds for normal data, plus the rounding of out. */
-static void check_near(const struct kernel_case *c, const struct result *got, const struct result *want)
+/* Pairs of bf16: each weight is rounded to 8 bits. Weights sum to 1, and |v| <= 6 (random_normal). */
+static bool rounds_weights(const struct kernel_case *c, const struct kernels *kernels)
 {
+    return kernels->isa == FOLIO_ISA_AVX512_BF16 && c->q_dtype == DTYPE_BF16 && c->kv_dtype == DTYPE_BF16;
+}
+
+/* c's arithmetic is f32: 2e-6 of the values' size (6 at most) holds for normal data, plus the rounding of out. */
+static void check_near(const struct kernel_case *c, const struct kernels *kernels, const struct result *got,
+                       const struct result *want)
+{
+    const double weights = rounds_weights(c, kernels) ? 6.0 * 0x1p-9 : 0.0;
     const i64 bytes = folio__dtype_bytes(c->q_dtype);
     const double magnitude = fmin(fmax(1.0, fabs(c->scale)), 30.0); /* of the logits; larger ones pick one key */
     for (size_t i = 0; i < got->out_bytes / (size_t)bytes; i++) {
         const double x = (double)folio__load_float(c->q_dtype, got->out + (i64)i * bytes);
         const double y = (double)folio__load_float(c->q_dtype, want->out + (i64)i * bytes);
-        const double allowed = 1e-5 * magnitude + 2.0 * half_ulp(c->q_dtype) * fabs(y);
+        const double allowed = weights + 1e-5 * magnitude + 2.0 * half_ulp(c->q_dtype) * fabs(y);
         if (!(fabs(x - y) <= allowed))
-            fail_msg("out[%zu] %.9g, ref %.9g, allowed %.3g: %s", i, x, y, allowed, kernel_case_text(c));
+            fail_msg("%s: out[%zu] %.9g, ref %.9g, allowed %.3g: %s", kernels->name, i, x, y, allowed,
+                     kernel_case_text(c));
     }
     for (size_t i = 0; i < got->lse_bytes / sizeof(float); i++) {
         const double x = (double)got->lse[i], y = (double)want->lse[i];
         if (!(x == y || fabs(x - y) <= 1e-5 * magnitude + 1e-6 * fabs(y)))
-            fail_msg("lse[%zu] %.9g, ref %.9g: %s", i, x, y, kernel_case_text(c));
+            fail_msg("%s: lse[%zu] %.9g, ref %.9g: %s", kernels->name, i, x, y, kernel_case_text(c));
     }
 }
 
@@ -94,6 +103,22 @@ static void check_same_bits(const struct kernel_case *c, struct kernel_memory *m
     result_free(&got);
 }
 
+/* A level: the bits of c, or near ref where it rounds weights; and the same bits however the work is cut. */
+static void check_level(const struct kernel_case *c, struct kernel_memory *memory, const struct kernels *kernels,
+                        const struct kernel_cut *whole, const struct result *want, const struct result *base)
+{
+    struct result got = run(memory, kernels, whole);
+    if (rounds_weights(c, kernels))
+        check_near(c, kernels, &got, want);
+    else
+        check_same(c, kernels->name, &got, base);
+    struct kernel_cut cut = *whole;
+    cut.through_memory = true;
+    cut.n_kv_heads_once = 2;
+    check_same_bits(c, memory, kernels, &cut, &got);
+    result_free(&got);
+}
+
 /* One case: ref, c near it, every level equal to c, every cut equal to none. */
 static void check(const struct kernel_case *c)
 {
@@ -102,19 +127,14 @@ static void check(const struct kernel_case *c)
     const struct kernel_cut whole = { .family = -1, .split_tokens = split };
     struct result want = run(memory, &folio__kernels_ref, &(struct kernel_cut){ .family = -1 });
     struct result base = run(memory, &folio__kernels_c, &whole);
-    check_near(c, &base, &want);
+    check_near(c, &folio__kernels_c, &base, &want);
     check_same_bits(
         c, memory, &folio__kernels_c,
         &(struct kernel_cut){ .family = -1, .split_tokens = split, .through_memory = true, .n_kv_heads_once = 1 },
         &base);
     for (size_t i = 0; i < COUNT_OF(isas); i++)
-        if (level(isas[i])) {
-            check_same_bits(c, memory, level(isas[i]), &whole, &base);
-            check_same_bits(c, memory, level(isas[i]),
-                            &(struct kernel_cut){
-                                .family = -1, .split_tokens = split, .through_memory = true, .n_kv_heads_once = 2 },
-                            &base);
-        }
+        if (level(isas[i]))
+            check_level(c, memory, level(isas[i]), &whole, &want, &base);
     result_free(&want);
     result_free(&base);
     kernel_memory_destroy(memory);
@@ -290,7 +310,8 @@ static void equal_scores_average_exactly(void **state)
         c.kv_dtype = DTYPE_F16;
         c.page_size = 64;
         struct kernel_memory *memory = kernel_memory_create(&c);
-        const struct kernels *const all[] = { &folio__kernels_c, level(FOLIO_ISA_AVX2), level(FOLIO_ISA_AVX512) };
+        const struct kernels *const all[] = { &folio__kernels_c, level(FOLIO_ISA_AVX2), level(FOLIO_ISA_AVX512),
+                                              level(FOLIO_ISA_AVX512_BF16) };
         for (size_t i = 0; i < COUNT_OF(all); i++) {
             if (!all[i])
                 continue;

@@ -23,7 +23,7 @@ enum {
     BYTES = PAGES * PAGE_SIZE * HEADS * (MAX_DIM + 4) * 4
 };
 
-static const folio_isa isas[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512 };
+static const folio_isa isas[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16 };
 static const enum dtype floats[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
 static const i32 dims[] = { 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 80 };
 

@@ -34,6 +34,7 @@ extern const struct kernels folio__kernels_ref; /* the oracle: double precision,
 extern const struct kernels folio__kernels_c;
 extern const struct kernels folio__kernels_avx2;
 extern const struct kernels folio__kernels_avx512;
+extern const struct kernels folio__kernels_avx512_bf16; /* near the others where q and pages are bf16, else equal */
 
 /* The best table at or below cap (AUTO = no cap but FOLIO_ISA's) that this build and machine have. Never NULL. */
 const struct kernels *folio__select_cpu(folio_isa cap);

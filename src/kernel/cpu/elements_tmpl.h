@@ -1,15 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0
- * elements_tmpl.h: 16 elements of any float dtype to and from a vector. dtype is a constant wherever speed matters, so that
- * the branches vanish. Quantised pages add their loads here. */
+ * elements_tmpl.h: 16 elements of any float dtype to and from a vector. dtype is a constant wherever speed matters, so
+ * that the branches vanish. Quantised pages add their loads here. */
+
+/* Two bf16 side by side are one element of 32 bits, multiplied and summed in one step: kernels' own dtype. */
+static const enum dtype DTYPE_PAIR = (enum dtype)32;
 
 static inline i32 element_bytes(enum dtype dtype)
 {
-    return dtype == DTYPE_F32 ? 4 : 2;
+    return dtype == DTYPE_F32 || dtype == DTYPE_PAIR ? 4 : 2;
+}
+
+/* a * b + c */
+INLINE vec multiply_add(enum dtype dtype, vec a, vec b, vec c)
+{
+#if VEC_PAIRS
+    if (dtype == DTYPE_PAIR)
+        return vec_dot_pairs(a, b, c);
+#endif
+    (void)dtype;
+    return vec_fma(a, b, c);
+}
+
+/* Elements times 1, -1 or 0. */
+INLINE vec scale_by_sign(enum dtype dtype, vec a, float factor)
+{
+#if VEC_PAIRS
+    if (dtype == DTYPE_PAIR)
+        return vec_scale_pairs(a, factor);
+#endif
+    (void)dtype;
+    return vec_mul(a, vec_set1(factor));
+}
+
+/* Do tiles multiply pairs? What their q . k is computed in, and how many elements that makes of the head dim. */
+static inline bool uses_pairs(const struct attend_args *args)
+{
+    return VEC_PAIRS && args->q.dtype == DTYPE_BF16 && args->k.dtype == DTYPE_BF16 && args->v.dtype == DTYPE_BF16 &&
+           args->k.head_dim % 2 == 0;
+}
+
+static inline enum dtype k_dtype_of(const struct attend_args *args)
+{
+    return uses_pairs(args) ? DTYPE_PAIR : (enum dtype)args->k.dtype;
+}
+
+static inline i32 k_dim_of(const struct attend_args *args)
+{
+    return uses_pairs(args) ? args->k.head_dim / 2 : args->k.head_dim;
 }
 
 static inline vec load_16(enum dtype dtype, const u8 *p)
 {
-    if (dtype == DTYPE_F32)
+    if (dtype == DTYPE_F32 || dtype == DTYPE_PAIR)
         return vec_load((const float *)(const void *)p);
     if (dtype == DTYPE_F16)
         return vec_load_f16((const u16 *)(const void *)p);
@@ -18,7 +60,7 @@ static inline vec load_16(enum dtype dtype, const u8 *p)
 
 static inline vec load_n(enum dtype dtype, const u8 *p, i32 n)
 {
-    if (dtype == DTYPE_F32)
+    if (dtype == DTYPE_F32 || dtype == DTYPE_PAIR)
         return vec_load_n((const float *)(const void *)p, n);
     if (dtype == DTYPE_F16)
         return vec_load_f16_n((const u16 *)(const void *)p, n);
@@ -41,6 +83,6 @@ static inline void widen_row(enum dtype dtype, float *dst, const u8 *src, i32 d,
     const i32 bytes = element_bytes(dtype);
     for (i32 c = 0; c < d; c += 16) {
         const vec x = d - c >= 16 ? load_16(dtype, src + (i64)c * bytes) : load_n(dtype, src + (i64)c * bytes, d - c);
-        vec_store(dst + c, vec_mul(x, vec_set1(factor)));
+        vec_store(dst + c, scale_by_sign(dtype, x, factor));
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * fold_tmpl.h: results of splits -> one, and its way to out and lse. Splits are folded left to right, each as a whole, so
- * that an item that holds several gives the same bits as a fold of partials from memory. */
+ * fold_tmpl.h: results of splits -> one, and its way to out and lse. Splits are folded left to right, each as a whole,
+ * so that an item that holds several gives the same bits as a fold of partials from memory. */
 
 /* One packed row: [dv, padded to 16] sum of weights * v, the maximum, the sum of weights. */
 struct row_state {

@@ -10,6 +10,10 @@
 /* Can the CPU and the operating system run this level? Says nothing about whether kernels for it are built. */
 bool folio__isa_machine_has(folio_isa isa);
 
+/* Is this level faster than the one below, where the machine has both? Told by the core, not timed: every run on a
+ * machine chooses the same. */
+bool folio__isa_pays(folio_isa isa);
+
 /* FOLIO_ISA, read once: AUTO when unset. *text is the variable when it names no level, else NULL. */
 folio_isa folio__isa_cap(const char **text);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels_tmpl.h: every kernel body, and the table of one level. Included once by each isa_<isa>.c, after its vec_<isa>.h. */
+ * kernels_tmpl.h: every kernel body, and the table of one level. isa_<isa>.c includes it after vec_<isa>.h. */
 #include <math.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "folio/device.h"
+#include "kernel/cpu/ahead.h"
 #include "kernel/cpu/block.h"
 #include "kernel/cpu/callback.h"
 #include "kernel/cpu/cursor.h"
@@ -24,6 +25,7 @@
 #include "kernel/cpu/weigh_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
 #include "kernel/cpu/pack_tmpl.h"
+#include "kernel/cpu/product_tmpl.h"
 #include "kernel/cpu/tile_tmpl.h"
 #include "kernel/cpu/move_tmpl.h"
 

@@ -41,8 +41,10 @@ static void pack_k(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i
         pack_k_of(DTYPE_F32, dst, rows, n, d);
     else if (dtype == DTYPE_F16)
         pack_k_of(DTYPE_F16, dst, rows, n, d);
-    else
+    else if (dtype == DTYPE_BF16)
         pack_k_of(DTYPE_BF16, dst, rows, n, d);
+    else
+        pack_k_of(DTYPE_PAIR, dst, rows, n, d);
 }
 
 INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
@@ -57,6 +59,22 @@ INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n
     }
 }
 
+#if VEC_PAIRS
+/* n rows of bf16 V -> panels [dv / 16][n / 2, rounded up][16] of pairs of rows; a missing last row is zeros. */
+static void pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
+{
+    for (i32 t = 0; t < n; t += 2)
+        for (i32 c = 0; c < d; c += 32) {
+            const i32 left = d - c < 32 ? d - c : 32;
+            const vec x = vec_load_halves_n((const u16 *)(const void *)rows[t] + c, left);
+            const vec y = t + 1 < n ? vec_load_halves_n((const u16 *)(const void *)rows[t + 1] + c, left) : vec_zero();
+            vec_store(dst + c / 16 * panel + t * 8, vec_pairs_lo(x, y));
+            if (left > 16)
+                vec_store(dst + (c / 16 + 1) * panel + t * 8, vec_pairs_hi(x, y));
+        }
+}
+#endif
+
 /* n rows of V -> the same rows of panels [dv / 16][.][16], `panel` floats apart. */
 static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
 {
@@ -64,6 +82,10 @@ static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i
         pack_v_of(DTYPE_F32, dst, rows, n, d, panel);
     else if (dtype == DTYPE_F16)
         pack_v_of(DTYPE_F16, dst, rows, n, d, panel);
+#if VEC_PAIRS
+    else if (dtype == DTYPE_PAIR)
+        pack_v_pairs(dst, rows, n, d, panel);
+#endif
     else
         pack_v_of(DTYPE_BF16, dst, rows, n, d, panel);
 }

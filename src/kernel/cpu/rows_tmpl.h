@@ -8,8 +8,9 @@
  *         for each chunk           CHUNK keys: dots ─► s [rows][CHUNK] ─► weights ─► weigh
  *                                  while the next chunk's K and V rows are fetched
  *
- * What a row's result depends on: its keys in order, cut into chunks from the split's start. Neither blocks nor heads nor
- * pages nor the register blocking change a bit. */
+ * What a row's result depends on: its keys in order, cut into chunks from the split's start. Neither blocks nor heads
+ * nor pages nor the register blocking change a bit. Products are f32 at every level: pairs of bf16 halve the work, and
+ * lose where it counts, from memory (docs/lab/cpu-rows.md). */
 
 enum { MAX_ROWS = 24, STATE_BYTES = 256 * 1024 };
 
@@ -75,8 +76,8 @@ static float *take(float **scratch, i64 n)
     return taken;
 }
 
-/* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1 with what
- * is fetched ahead. A power of two in 8 .. CHUNK; mods want whole vectors. */
+/* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1
+ * with what is fetched ahead. A power of two in 8 .. CHUNK; mods want whole vectors. */
 static i32 chunk_keys(const struct attend_args *args)
 {
     const i64 row_bytes = (i64)args->k.head_dim * element_bytes((enum dtype)args->k.dtype);
@@ -173,8 +174,8 @@ static void rows_weights(const struct rows_pass *pass, const struct rows_step *s
             const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
             score_row(pass->args, &pass->rule, &at, &mods, key, lo, hi, s);
         }
-        const float factor =
-            weight_row(s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c, &pass->m[row], pass->l + row * 16);
+        const float factor = weight_row(false, s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c,
+                                        &pass->m[row], pass->l + row * 16);
         if (factor != 1.0f)
             scale_row(pass->o + row * pass->v_pad, pass->v_pad, factor);
     }
@@ -187,8 +188,8 @@ struct rows_ahead {
     const u8 *list[CHUNK];
 };
 
-/* Those of the next step; but where pages hold all heads of a slot together, slots of the block after with all their heads:
- * the order in memory. */
+/* Those of the next step; but where pages hold all heads of a slot together, slots of the block after with all their
+ * heads: the order in memory. */
 static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
                             const struct pages_view *pages, bool is_v)
 {
@@ -198,7 +199,7 @@ static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pa
     ahead->rows = NULL;
     if (pass->by_slot && after->n > 0) {
         i32 slot = step->head * step->n / pass->n_heads, head = step->head * step->n % pass->n_heads;
-        for (i32 t = 0; t < step->n; t++) {
+        for (i32 t = 0; t < CHUNK; t++) {
             ahead->list[t] = rows_after[slot] + head * pages->head_stride;
             slot += head + 1 == pass->n_heads;
             head = head + 1 == pass->n_heads ? 0 : head + 1;

@@ -3,9 +3,9 @@
  *
  *   s  [keys of a chunk or tile], in L1     dots ─► score_row (if not plain) ─► weight_row ─► weights in place
  *
- * weights are exp2((s - m) * c): the difference first, because s * c - m * c is inf - inf for logits of 1e30 and more.
- * The running maximum m follows only when it would grow by more than 8 in base 2, so o is rarely rescaled. Keys that are
- * masked are a true -inf; m = -inf means "no key yet". */
+ * weights are exp2((s - m) * c): the difference first, because s * c - m * c is inf - inf for logits of 1e30.
+ * The running maximum m follows only when it would grow by more than 8 in base 2, so o is rarely rescaled. Masked keys
+ * are a true -inf; m = -inf means "no key yet". */
 
 enum { CHUNK = 32, RESCALE_ABOVE = 8 }; /* CHUNK: keys that the rows family takes at once */
 
@@ -111,9 +111,23 @@ static void score_row(const struct attend_args *args, const struct score_rule *r
         mask_row(args, at, key0, lo, hi, s);
 }
 
+/* Weights of 16 columns in place: f32, or rounded to bf16 in the first half of the row. Their sum is not of the rounded
+ * ones, so that lse is exact. */
+INLINE void weight_store(bool pairs, float *s, i32 col, vec p)
+{
+#if VEC_PAIRS
+    if (pairs) {
+        vec_store_rounded((u16 *)(void *)s + col, p);
+        return;
+    }
+#endif
+    (void)pairs;
+    vec_store(s + col, p);
+}
+
 /* Columns [lo, hi) of a row of n columns (a multiple of 16): scores -> weights in place, zeros in all other columns.
- * Updates the row's running maximum *m and lane sums l [16]. Gives the factor for what was accumulated before; 1 mostly. */
-static inline float weight_row(float *s, i32 n, i32 lo, i32 hi, float c, float *m, float *l)
+ * Updates the row's running maximum *m and lane sums l [16]. Gives the factor for what was summed before, mostly 1. */
+INLINE float weight_row_of(bool pairs, float *s, i32 n, i32 lo, i32 hi, float c, float *m, float *l)
 {
     const i32 first = lo / 16 * 16, last = (hi + 15) / 16 * 16; /* vectors that hold a key; hi > lo */
     const vec none = vec_set1(-INFINITY);
@@ -136,14 +150,20 @@ static inline float weight_row(float *s, i32 n, i32 lo, i32 hi, float c, float *
     }
     const vec base = vec_set1(*m == -INFINITY ? 0.0f : *m); /* -inf - -inf would be NaN; any finite base gives 0 */
     for (i32 col = 0; col < first; col += 16)
-        vec_store(s + col, vec_zero());
+        weight_store(pairs, s, col, vec_zero());
     for (i32 col = first; col < last; col += 16) {
         const vec p = vec_exp2(vec_mul(vec_sub(vec_load(s + col), base), vec_set1(c)));
         sums = vec_add(sums, p);
-        vec_store(s + col, p);
+        weight_store(pairs, s, col, p);
     }
     for (i32 col = last; col < n; col += 16)
-        vec_store(s + col, vec_zero());
+        weight_store(pairs, s, col, vec_zero());
     vec_store(l, sums);
     return factor;
+}
+
+static float weight_row(bool pairs, float *s, i32 n, i32 lo, i32 hi, float c, float *m, float *l)
+{
+    return pairs && VEC_PAIRS ? weight_row_of(true, s, n, lo, hi, c, m, l)
+                              : weight_row_of(false, s, n, lo, hi, c, m, l);
 }

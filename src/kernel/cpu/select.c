@@ -9,15 +9,19 @@ static const struct kernels *const tables[] = {
 #if defined(__x86_64__)
     &folio__kernels_avx2,
     &folio__kernels_avx512,
+    &folio__kernels_avx512_bf16,
 #endif
 };
 
 static const struct kernels *best_up_to(folio_isa cap)
 {
     const struct kernels *best = tables[0];
-    for (size_t i = 1; i < COUNT_OF(tables); i++)
-        if (tables[i]->isa <= cap && folio__isa_machine_has(tables[i]->isa))
+    for (size_t i = 1; i < COUNT_OF(tables); i++) {
+        const folio_isa isa = tables[i]->isa;
+        const bool is_asked_for = isa == cap;
+        if (isa <= cap && folio__isa_machine_has(isa) && (is_asked_for || folio__isa_pays(isa)))
             best = tables[i];
+    }
     return best;
 }
 

@@ -9,10 +9,7 @@
  *   for each tile of keys: pack K, V
  *     for each strip: s = Q K ─► weights ─► o += w V      s [STRIP][keys] stays in L1
  *
- * A strip computes only the keys that any of its rows may see. Sums run over d and over keys in order, one fma each, so the
- * register blocking is free to differ from level to level. */
-
-enum { STRIP = 12, TILE_KEYS = 128, S_STRIDE = TILE_KEYS + 16, PACKED_ROWS = 384 };
+ * A strip computes only the keys that any of its rows may see. */
 
 struct tile_pass {
     const struct attend_args *args;
@@ -20,6 +17,7 @@ struct tile_pass {
     struct score_rule rule;
     i32 head;                 /* kv head */
     i32 n_rows, n_padded;     /* packed rows; a multiple of 4 */
+    bool pairs;               /* q, k, v and weights are pairs of bf16: d counts pairs, keys go by two */
     i32 d, dv, v_pad;         /* head dims */
     i32 tile_keys;            /* <= TILE_KEYS, a multiple of 16 */
     float *q;                 /* [n_padded / STRIP, rounded up][d][STRIP] */
@@ -61,6 +59,12 @@ static size_t tile_scratch_bytes(const struct attend_args *args)
 
 /* ---- a tile of keys */
 
+/* Floats from one panel of V to the next. */
+static i64 v_panel(const struct tile_pass *pass)
+{
+    return (i64)pass->tile_keys * (pass->pairs ? 8 : 16);
+}
+
 static void tile_pack(const struct tile_pass *pass, const struct block *block)
 {
     const struct attend_args *args = pass->args;
@@ -71,48 +75,8 @@ static void tile_pack(const struct tile_pass *pass, const struct block *block)
         v[i] = block->v[i] + pass->head * args->v.head_stride;
     }
     for (i32 i = 0; i < n; i += 16)
-        pack_k((enum dtype)args->k.dtype, pass->k + (i64)i * pass->d, k + i, n - i < 16 ? n - i : 16, pass->d);
-    pack_v((enum dtype)args->v.dtype, pass->v, v, n, pass->dv, (i64)pass->tile_keys * 16);
-}
-
-/* Rows of the block that comes next, asked for a line at a time while this one is used. */
-struct tile_ahead {
-    const struct block *block;
-    i64 k_offset, v_offset; /* of the kv head */
-    i64 k_bytes, v_bytes;   /* of a row */
-    i64 at;                 /* bytes of row `key` done, K first */
-    i32 key, n_lines;       /* n_lines at once */
-};
-
-static struct tile_ahead tile_look_ahead(const struct tile_pass *pass, const struct block *after)
-{
-    const struct attend_args *args = pass->args;
-    struct tile_ahead ahead = { .block = after,
-                                .k_offset = pass->head * args->k.head_stride,
-                                .v_offset = pass->head * args->v.head_stride,
-                                .k_bytes = (i64)pass->d * element_bytes((enum dtype)args->k.dtype),
-                                .v_bytes = (i64)pass->dv * element_bytes((enum dtype)args->v.dtype) };
-    const i64 lines = (ceil_div(ahead.k_bytes, 64) + ceil_div(ahead.v_bytes, 64)) * after->n;
-    const i64 n_strips = ceil_div(pass->n_padded, STRIP), a_strip = pass->tile_keys / 16 + pass->v_pad / 16;
-    ahead.n_lines = (i32)ceil_div(lines * VEC_TILE_COLS, n_strips * a_strip);
-    return ahead;
-}
-
-static void tile_fetch(struct tile_ahead *ahead)
-{
-    for (i32 i = 0; i < ahead->n_lines && ahead->key < ahead->block->n; i++) {
-        const bool is_k = ahead->at < ahead->k_bytes;
-        const u8 *row = is_k ? ahead->block->k[ahead->key] + ahead->k_offset
-                             : ahead->block->v[ahead->key] + ahead->v_offset - ahead->k_bytes;
-        __builtin_prefetch(row + ahead->at, 0, 2);
-        ahead->at += 64;
-        if (is_k && ahead->at > ahead->k_bytes)
-            ahead->at = ahead->k_bytes;
-        if (ahead->at >= ahead->k_bytes + ahead->v_bytes) {
-            ahead->at = 0;
-            ahead->key++;
-        }
-    }
+        pack_k(k_dtype_of(args), pass->k + (i64)i * pass->d, k + i, n - i < 16 ? n - i : 16, pass->d);
+    pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, n, pass->dv, v_panel(pass));
 }
 
 static struct score_place tile_place(const struct tile_pass *pass, i32 packed)
@@ -127,7 +91,7 @@ static struct score_place tile_place(const struct tile_pass *pass, i32 packed)
 static void tile_load_q(const struct tile_pass *pass)
 {
     const struct attend_args *args = pass->args;
-    const enum dtype dtype = (enum dtype)args->q.dtype;
+    const enum dtype dtype = pass->pairs ? DTYPE_PAIR : (enum dtype)args->q.dtype;
     const i64 bytes = element_bytes(dtype);
     const u8 *rows[16];
     vec x[16];
@@ -142,93 +106,36 @@ static void tile_load_q(const struct tile_pass *pass)
             const i32 left = pass->d - c < 16 ? pass->d - c : 16;
             load_transposed(dtype, x, rows, c * bytes, n, left);
             for (i32 i = 0; i < left; i++)
-                vec_store_n(dst + (c + i) * STRIP, vec_mul(x[i], vec_set1(pass->rule.q_factor)), STRIP);
+                vec_store_n(dst + (c + i) * STRIP, scale_by_sign(dtype, x[i], pass->rule.q_factor), STRIP);
         }
     }
-}
-
-/* ---- products: n_rows x n_cols vectors, everything in registers */
-
-/* s [row][S_STRIDE] = q [d][STRIP] * k [col][d][16] */
-INLINE void score_block(i32 n_rows, i32 n_cols, const float *q, const float *k, i32 d, float *s)
-{
-    vec acc[VEC_TILE_ROWS * VEC_TILE_COLS], b[VEC_TILE_COLS];
-    UNROLL(24)
-    for (i32 i = 0; i < n_rows * n_cols; i++)
-        acc[i] = vec_zero();
-    for (i32 i = 0; i < d; i++) {
-        UNROLL(2)
-        for (i32 j = 0; j < n_cols; j++)
-            b[j] = vec_load(k + (j * d + i) * 16);
-        UNROLL(12)
-        for (i32 r = 0; r < n_rows; r++) {
-            const vec a = vec_set1(q[i * STRIP + r]);
-            UNROLL(2)
-            for (i32 j = 0; j < n_cols; j++)
-                acc[r * n_cols + j] = vec_fma(a, b[j], acc[r * n_cols + j]);
-        }
-    }
-    UNROLL(12)
-    for (i32 r = 0; r < n_rows; r++)
-        UNROLL(2)
-    for (i32 j = 0; j < n_cols; j++)
-        vec_store(s + r * S_STRIDE + j * 16, acc[r * n_cols + j]);
-}
-
-/* o [row][stride] += w [row][S_STRIDE] * v [col][panel / 16][16], keys [begin, end) */
-INLINE void value_block(i32 n_rows, i32 n_cols, const float *w, const float *v, i64 panel, i32 begin, i32 end, float *o,
-                        i64 stride)
-{
-    vec acc[VEC_TILE_ROWS * VEC_TILE_COLS], b[VEC_TILE_COLS];
-    UNROLL(12)
-    for (i32 r = 0; r < n_rows; r++)
-        UNROLL(2)
-    for (i32 j = 0; j < n_cols; j++)
-        acc[r * n_cols + j] = vec_load(o + r * stride + j * 16);
-    for (i32 t = begin; t < end; t++) {
-        UNROLL(2)
-        for (i32 j = 0; j < n_cols; j++)
-            b[j] = vec_load(v + j * panel + t * 16);
-        UNROLL(12)
-        for (i32 r = 0; r < n_rows; r++) {
-            const vec a = vec_set1(w[r * S_STRIDE + t]);
-            UNROLL(2)
-            for (i32 j = 0; j < n_cols; j++)
-                acc[r * n_cols + j] = vec_fma(a, b[j], acc[r * n_cols + j]);
-        }
-    }
-    UNROLL(12)
-    for (i32 r = 0; r < n_rows; r++)
-        UNROLL(2)
-    for (i32 j = 0; j < n_cols; j++)
-        vec_store(o + r * stride + j * 16, acc[r * n_cols + j]);
 }
 
 /* Columns [first, last) in panels of 16 for n_rows rows. */
-INLINE void score_rows(i32 n_rows, const struct tile_pass *pass, const float *q, i32 first, i32 last, float *s,
-                       struct tile_ahead *ahead)
+INLINE void score_rows(enum dtype dtype, i32 n_rows, const struct tile_pass *pass, const float *q, i32 first, i32 last,
+                       float *s, struct ahead *ahead)
 {
     i32 j = first;
     for (; j + VEC_TILE_COLS <= last; j += VEC_TILE_COLS) {
-        tile_fetch(ahead);
-        score_block(n_rows, VEC_TILE_COLS, q, pass->k + (i64)j * 16 * pass->d, pass->d, s + j * 16);
+        ahead_fetch(ahead);
+        score_block(dtype, n_rows, VEC_TILE_COLS, q, pass->k + (i64)j * 16 * pass->d, pass->d, s + j * 16);
     }
     for (; j < last; j++)
-        score_block(n_rows, 1, q, pass->k + (i64)j * 16 * pass->d, pass->d, s + j * 16);
+        score_block(dtype, n_rows, 1, q, pass->k + (i64)j * 16 * pass->d, pass->d, s + j * 16);
 }
 
-INLINE void value_rows(i32 n_rows, const struct tile_pass *pass, const float *w, i32 begin, i32 end, float *o,
-                       struct tile_ahead *ahead)
+INLINE void value_rows(enum dtype dtype, i32 n_rows, const struct tile_pass *pass, const float *w, i32 begin, i32 end,
+                       float *o, struct ahead *ahead)
 {
-    const i64 panel = (i64)pass->tile_keys * 16;
+    const i64 panel = v_panel(pass);
     const i32 n_panels = pass->v_pad / 16;
     i32 j = 0;
     for (; j + VEC_TILE_COLS <= n_panels; j += VEC_TILE_COLS) {
-        tile_fetch(ahead);
-        value_block(n_rows, VEC_TILE_COLS, w, pass->v + j * panel, panel, begin, end, o + j * 16, pass->v_pad);
+        ahead_fetch(ahead);
+        value_block(dtype, n_rows, VEC_TILE_COLS, w, pass->v + j * panel, panel, begin, end, o + j * 16, pass->v_pad);
     }
     for (; j < n_panels; j++)
-        value_block(n_rows, 1, w, pass->v + j * panel, panel, begin, end, o + j * 16, pass->v_pad);
+        value_block(dtype, n_rows, 1, w, pass->v + j * panel, panel, begin, end, o + j * 16, pass->v_pad);
 }
 
 /* ---- a strip against a tile */
@@ -237,33 +144,50 @@ struct strip {
     i32 row, n_rows; /* packed rows; n_rows a multiple of 4 */
     i64 key;         /* of the tile's first column */
     i32 begin, end;  /* columns that any row may see */
-    struct tile_ahead *ahead;
+    struct ahead *ahead;
 };
 
-static void strip_scores(const struct tile_pass *pass, const struct strip *strip)
+INLINE void strip_scores_of(enum dtype dtype, const struct tile_pass *pass, const struct strip *strip)
 {
     const float *q = pass->q + (i64)strip->row * pass->d;
     const i32 first = strip->begin / 16, last = (strip->end + 15) / 16;
     i32 r = 0;
     for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
-        score_rows(VEC_TILE_ROWS, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
+        score_rows(dtype, VEC_TILE_ROWS, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
     for (; r + 4 <= strip->n_rows; r += 4)
-        score_rows(4, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
+        score_rows(dtype, 4, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
     for (; r < strip->n_rows; r += 2)
-        score_rows(2, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
+        score_rows(dtype, 2, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
+}
+
+INLINE void strip_values_of(enum dtype dtype, const struct tile_pass *pass, const struct strip *strip)
+{
+    float *o = pass->o + (i64)strip->row * pass->v_pad;
+    const i32 begin = dtype == DTYPE_PAIR ? strip->begin / 2 : strip->begin;
+    const i32 end = dtype == DTYPE_PAIR ? (strip->end + 1) / 2 : strip->end;
+    i32 r = 0;
+    for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
+        value_rows(dtype, VEC_TILE_ROWS, pass, pass->s + r * S_STRIDE, begin, end, o + r * pass->v_pad, strip->ahead);
+    for (; r + 4 <= strip->n_rows; r += 4)
+        value_rows(dtype, 4, pass, pass->s + r * S_STRIDE, begin, end, o + r * pass->v_pad, strip->ahead);
+    for (; r < strip->n_rows; r += 2)
+        value_rows(dtype, 2, pass, pass->s + r * S_STRIDE, begin, end, o + r * pass->v_pad, strip->ahead);
+}
+
+static void strip_scores(const struct tile_pass *pass, const struct strip *strip)
+{
+    if (pass->pairs && VEC_PAIRS)
+        strip_scores_of(DTYPE_PAIR, pass, strip);
+    else
+        strip_scores_of(DTYPE_F32, pass, strip);
 }
 
 static void strip_values(const struct tile_pass *pass, const struct strip *strip)
 {
-    float *o = pass->o + (i64)strip->row * pass->v_pad;
-    i32 r = 0;
-    for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
-        value_rows(VEC_TILE_ROWS, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad,
-                   strip->ahead);
-    for (; r + 4 <= strip->n_rows; r += 4)
-        value_rows(4, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad, strip->ahead);
-    for (; r < strip->n_rows; r += 2)
-        value_rows(2, pass, pass->s + r * S_STRIDE, strip->begin, strip->end, o + r * pass->v_pad, strip->ahead);
+    if (pass->pairs && VEC_PAIRS)
+        strip_values_of(DTYPE_PAIR, pass, strip);
+    else
+        strip_values_of(DTYPE_F32, pass, strip);
 }
 
 static void strip_weights(const struct tile_pass *pass, const struct strip *strip)
@@ -286,7 +210,8 @@ static void strip_weights(const struct tile_pass *pass, const struct strip *stri
             const struct score_mods mods = { pass->mods, pass->head, packed, 0 };
             score_row(pass->args, &pass->rule, &at, &mods, strip->key, lo, hi, s);
         }
-        const float factor = weight_row(s, width, lo, hi, pass->rule.c, &pass->m[packed], pass->l + packed * 16);
+        const float factor =
+            weight_row(pass->pairs, s, width, lo, hi, pass->rule.c, &pass->m[packed], pass->l + packed * 16);
         if (factor != 1.0f)
             scale_row(pass->o + (i64)packed * pass->v_pad, pass->v_pad, factor);
     }
@@ -326,7 +251,8 @@ static void tile_use(const struct tile_pass *pass, const struct cursor_block *at
     const bool whole = !pass->mods || (at_work->state == KEEP_ALL && !pass->args->block_mask);
     if (pass->mods)
         folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
-    struct tile_ahead ahead = tile_look_ahead(pass, &after->block);
+    const i64 n_blocks = ceil_div(pass->n_padded, STRIP) * (pass->tile_keys / 16 + pass->v_pad / 16) / VEC_TILE_COLS;
+    struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, n_blocks);
     for (i32 row = 0; row < pass->n_padded; row += STRIP) {
         const i32 n_rows = pass->n_padded - row < STRIP ? pass->n_padded - row : STRIP;
         const struct keys keys = keys_within(strip_keys(pass, row, n_rows), block->key, block->key + block->n);
@@ -355,7 +281,8 @@ static void tile_begin(struct tile_pass *pass, const struct attend_args *args, c
     pass->rule = rule_of(args);
     pass->n_rows = (i32)item->n_rows * args->group;
     pass->n_padded = padded_packed(pass->n_rows);
-    pass->d = args->k.head_dim;
+    pass->pairs = uses_pairs(args);
+    pass->d = k_dim_of(args);
     pass->dv = args->v.head_dim;
     pass->v_pad = padded_dim(pass->dv);
     pass->tile_keys = tile_keys_of(args);

@@ -9,9 +9,12 @@
 #include "base/types.h"
 #include "kernel/cpu/unroll.h"
 
+#ifndef VEC_NAME /* else a level above, which has its own name and the same vectors */
 #define VEC_NAME "avx512"
 #define VEC_ISA FOLIO_ISA_AVX512
 #define VEC_KERNELS folio__kernels_avx512
+#define VEC_PAIRS 0
+#endif
 #define VEC_MODS folio__mod_table_avx512
 
 /* Register blocks, sized for 32 registers. */

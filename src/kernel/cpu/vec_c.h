@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * vec_c.h: the 16-lane vector in plain C: what every vec_<isa>.h must do, to the bit.
- * Every level has the same functions, so a kernel body is written once and gives the same bits everywhere. A product and a
- * sum are one rounding exactly where the body says vec_fma. */
+ * Every level has the same functions, so a kernel body is written once and gives the same bits everywhere. A product
+ * and a sum are one rounding exactly where the body says vec_fma. */
 #ifndef FOLIO_KERNEL_CPU_VEC_H
 #define FOLIO_KERNEL_CPU_VEC_H
 
@@ -16,6 +16,7 @@
 #define VEC_ISA FOLIO_ISA_C
 #define VEC_KERNELS folio__kernels_c
 #define VEC_MODS folio__mod_table_c
+#define VEC_PAIRS 0 /* has vec_dot_pairs: vec_avx512_bf16.h */
 
 /* Register blocks: vectors a dot-product block keeps (rows x tokens), rows and vectors of columns of a tile block.
  * They decide speed, never bits. */

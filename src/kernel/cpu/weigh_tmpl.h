@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weigh_tmpl.h: o += w * v for a chunk of keys, straight from their pages: rows x columns of o stay in registers over the
- * chunk; every element of o sums its keys in order. */
+ * weigh_tmpl.h: o += w * v for a chunk of keys, straight from their pages: rows x columns of o stay in registers over
+ * the chunk; every element of o sums its keys in order. */
 
 struct weigh {
     const float *w;     /* [n_padded][CHUNK] */
