@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * mods.c: a window as text and as a tile callback, over the same pages: one answer, and half of the keys unread. */
+ * mods.c: a window as text and as a tile callback: the same answer, and the keys outside are not read. */
 #include <folio/folio.h>
 #include <math.h>
 #include <stdio.h>

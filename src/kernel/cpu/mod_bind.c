@@ -7,29 +7,29 @@
 
 enum { WIDE_BYTES = 8, CODES_A_STEP = 2 }; /* a step and its poison */
 
-static u8 *take(u8 **memory, i64 n_bytes)
+/* Memory is laid out twice: from 0 on, to know its size, and for good. */
+static void *take(uintptr_t *next, i64 n_bytes)
 {
-    u8 *taken = *memory;
-    *memory += round_up((size_t)n_bytes, 64);
+    void *taken = (void *)*next;
+    *next += round_up((size_t)n_bytes, 64);
     return taken;
 }
 
-/* Lays a part out in *memory; with a NULL part, only moves *memory on. */
+/* Lays a part out from *next on; with a NULL part, only moves *next. */
 static void part_take(struct mod_part *part, const struct mod_program *program, i64 n_heads, i64 n_rows, i64 n_lanes,
-                      u8 **memory)
+                      uintptr_t *next)
 {
     const i64 n_steps = program->n_steps, n_scalars = program->n_scalar_slots, n_vectors = program->n_vector_slots;
     struct mod_part unused;
     part = part ? part : &unused;
-    part->ranges = (struct mod_range *)(void *)take(memory, n_steps * (i64)sizeof(struct mod_range));
-    part->steps = (struct mod_result *)(void *)take(memory, n_steps * (i64)sizeof(struct mod_result));
-    part->scalars =
-        (struct mod_result *)(void *)take(memory, n_heads * n_rows * n_scalars * (i64)sizeof(struct mod_result));
-    part->now = (struct mod_result *)(void *)take(memory, n_scalars * (i64)sizeof(struct mod_result));
-    part->vectors = take(memory, n_vectors * n_lanes * WIDE_BYTES);
-    part->poison = (i32 *)(void *)take(memory, n_vectors * n_lanes * (i64)sizeof(i32));
-    part->codes = (struct mod_code *)(void *)take(memory, CODES_A_STEP * n_steps * (i64)sizeof(struct mod_code));
-    part->uses = (struct mod_use *)(void *)take(memory, (3 * n_steps + 1) * (i64)sizeof(struct mod_use));
+    part->ranges = take(next, n_steps * (i64)sizeof(struct mod_range));
+    part->steps = take(next, n_steps * (i64)sizeof(struct mod_result));
+    part->scalars = take(next, n_heads * n_rows * n_scalars * (i64)sizeof(struct mod_result));
+    part->now = take(next, n_scalars * (i64)sizeof(struct mod_result));
+    part->vectors = take(next, n_vectors * n_lanes * WIDE_BYTES);
+    part->poison = take(next, n_vectors * n_lanes * (i64)sizeof(i32));
+    part->codes = take(next, CODES_A_STEP * n_steps * (i64)sizeof(struct mod_code));
+    part->uses = take(next, (3 * n_steps + 1) * (i64)sizeof(struct mod_use));
 }
 
 static const struct mod_program *block_mod(const struct attend_args *args)
@@ -40,14 +40,14 @@ static const struct mod_program *block_mod(const struct attend_args *args)
 size_t folio__mod_scratch_bytes(const struct attend_args *args, i64 n_heads, i64 n_rows, i64 n_lanes)
 {
     const struct mod_program *const programs[] = { args->score_mod, args->mask_mod, block_mod(args) };
-    u8 *end = NULL;
+    uintptr_t end = 0;
     for (size_t i = 0; i < COUNT_OF(programs); i++)
         if (programs[i])
             part_take(NULL, programs[i], n_heads, n_rows, n_lanes, &end);
     if (args->mask_mod)
         take(&end, args->mask_mod->n_steps * (i64)sizeof(struct mod_range));
     take(&end, n_lanes * (i64)sizeof(i32));
-    return (size_t)(uintptr_t)end;
+    return (size_t)end;
 }
 
 /* Everywhere that the item's steps may run. */
@@ -190,7 +190,7 @@ void folio__mod_bind(struct mod_runner *runner, const struct mod_table *table, c
     const struct mod_program *const programs[] = { args->score_mod, args->mask_mod, block_mod(args) };
     struct mod_part *const parts[] = { &runner->score, &runner->mask, &runner->block };
     const struct mod_box box = box_of(runner);
-    u8 *next = memory;
+    uintptr_t next = (uintptr_t)memory;
     for (size_t i = 0; i < COUNT_OF(programs); i++) {
         if (!programs[i])
             continue;
@@ -198,7 +198,6 @@ void folio__mod_bind(struct mod_runner *runner, const struct mod_table *table, c
         bind_part(parts[i], programs[i], runner, table, &box);
     }
     if (args->mask_mod)
-        runner->keep.ranges =
-            (struct mod_range *)(void *)take(&next, args->mask_mod->n_steps * (i64)sizeof(struct mod_range));
-    runner->row_poison = (i32 *)(void *)take(&next, n_lanes * (i64)sizeof(i32));
+        runner->keep.ranges = take(&next, args->mask_mod->n_steps * (i64)sizeof(struct mod_range));
+    runner->row_poison = take(&next, n_lanes * (i64)sizeof(i32));
 }

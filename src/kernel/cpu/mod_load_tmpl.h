@@ -1,49 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0
- * mod_load_tmpl.h: captured arrays into vectors. Most indices are [.., kv, ..] with the rest the same for all keys: one
- * strided row of the array. Everything else is looked up lane by lane. */
+ * mod_load_tmpl.h: captured arrays into vectors.
+ *
+ *   bias[b, h, q, kv]    only kv differs from lane to lane, and is proved inside: one strided row
+ *   rel[h, pos - kv]     offsets from the lanes' indices, clamped; then element by element */
 #include <string.h>
 
 #include "base/dtype.h"
 #include "kernel/cpu/mod_run.h"
+
+enum { LOAD_GROUP = 64 };
+
+/* Lanes [begin, begin + n), and where in the array each reads. */
+struct load_group {
+    i32 begin, n;
+    const u8 *base;         /* of the array, uniform indices added */
+    i64 offset[LOAD_GROUP]; /* bytes from base */
+    i32 poison[LOAD_GROUP]; /* 0 or -1 */
+};
 
 static bool load_index_is_vector(const struct mod_part *part, i32 arg)
 {
     return arg >= part->program->level_begin[MOD_LEVEL_TILE];
 }
 
-/* The index in lane i, and its poison. */
-static i64 load_index(const struct mod_part *part, i32 arg, i32 i, bool *poison)
+static bool load_is_empty(const struct mod_capture *capture)
 {
-    const i64 slot = part->program->steps[arg].slot;
-    if (!load_index_is_vector(part, arg)) {
-        *poison |= part->now[slot].poison;
-        return part->now[slot].value.i;
-    }
-    const u8 *vector = part->vectors + slot * part->n_lanes * 8;
-    if (part->ranges[arg].may_be_poison)
-        *poison |= part->poison[slot * part->n_lanes + i] != 0;
-    return part->is_wide ? ((const i64 *)(const void *)vector)[i] : ((const i32 *)(const void *)vector)[i];
+    bool empty = !capture->data;
+    for (i32 dim = 0; dim < capture->ndim; dim++)
+        empty |= capture->shape[dim] == 0;
+    return empty;
 }
 
-static void load_lanes(const struct mod_code *code, i32 begin, i32 end)
+/* An index that is the same for all lanes. */
+static void load_uniform(struct load_group *group, const struct mod_capture *capture, i32 dim,
+                         const struct mod_result *index)
 {
-    const struct mod_capture *capture = &code->part->program->captures[code->step->capture];
-    for (i32 i = begin; i < end; i++) {
-        i64 index[MOD_MAX_ARGS] = { 0 };
-        bool poison = false;
-        for (i32 dim = 0; dim < code->step->n_args; dim++)
-            index[dim] = load_index(code->part, code->step->arg[dim], i, &poison);
-        const union mod_value value = folio__mod_load(capture, index, &poison);
-        if (code->step->type == MOD_F32)
-            ((float *)code->to)[i] = value.f;
-        else if (code->step->type == MOD_BOOL)
-            ((i32 *)code->to)[i] = -(i32)value.i;
-        else if (code->is_wide)
-            ((i64 *)code->to)[i] = value.i;
+    const i64 extent = capture->shape[dim];
+    const i64 at = capture->wraps && index->value.i < 0 ? index->value.i + extent : index->value.i;
+    const i64 inside = at < 0 ? 0 : at >= extent ? extent - 1 : at;
+    group->base += inside * capture->stride[dim];
+    for (i32 i = 0; i < group->n && (inside != at || index->poison); i++)
+        group->poison[i] = -1;
+}
+
+/* An index that differs from lane to lane. INDEX(i): lane i's. */
+#define LOAD_VARYING(INDEX)                                              \
+    for (i32 i = 0; i < group->n; i++) {                                 \
+        const i64 given = INDEX(i), at = given + (given < 0 ? wrap : 0); \
+        const i64 inside = at < 0 ? 0 : at >= extent ? extent - 1 : at;  \
+        group->poison[i] |= -(i32)(inside != at);                        \
+        group->offset[i] += inside * stride;                             \
+    }
+
+static void load_varying(struct load_group *group, const struct mod_part *part, const struct mod_capture *capture,
+                         i32 dim, i32 arg)
+{
+    const i64 slot = part->program->steps[arg].slot, extent = capture->shape[dim], stride = capture->stride[dim];
+    const i64 wrap = capture->wraps ? extent : 0;
+    const i32 *narrow = (const i32 *)(const void *)(part->vectors + slot * part->n_lanes * 8) + group->begin;
+    const i64 *wide = (const i64 *)(const void *)(part->vectors + slot * part->n_lanes * 8) + group->begin;
+    const i32 *poison = part->poison + slot * part->n_lanes + group->begin;
+#define NARROW(i) narrow[i]
+#define WIDE(i) wide[i]
+    if (part->is_wide)
+        LOAD_VARYING(WIDE)
+    else
+        LOAD_VARYING(NARROW)
+#undef NARROW
+#undef WIDE
+    for (i32 i = 0; i < group->n && part->ranges[arg].may_be_poison; i++)
+        group->poison[i] |= poison[i];
+}
+
+static void load_find(struct load_group *group, const struct mod_code *code)
+{
+    const struct mod_part *part = code->part;
+    const struct mod_capture *capture = &part->program->captures[code->step->capture];
+    group->base = capture->data;
+    memset(group->offset, 0, sizeof group->offset);
+    memset(group->poison, 0, sizeof group->poison);
+    for (i32 dim = 0; dim < code->step->n_args; dim++) {
+        const i32 arg = code->step->arg[dim];
+        if (load_index_is_vector(part, arg))
+            load_varying(group, part, capture, dim, arg);
         else
-            ((i32 *)code->to)[i] = (i32)value.i;
-        if (code->poison_to)
-            code->poison_to[i] = -(i32)poison;
+            load_uniform(group, capture, dim, &part->now[part->program->steps[arg].slot]);
     }
 }
 
@@ -54,9 +95,7 @@ static const u8 *load_row(const struct mod_code *code, i64 *stride)
     const struct mod_part *part = code->part;
     const struct mod_capture *capture = &part->program->captures[code->step->capture];
     const u8 *row = capture->data;
-    bool found = false, unused = false;
-    if (code->poison_to)
-        return NULL;
+    bool found = false;
     for (i32 dim = 0; dim < code->step->n_args; dim++) {
         const i32 arg = code->step->arg[dim];
         if (load_index_is_vector(part, arg)) {
@@ -67,28 +106,11 @@ static const u8 *load_row(const struct mod_code *code, i64 *stride)
             row += part->tile_key * *stride;
             continue;
         }
-        const i64 index = load_index(part, arg, 0, &unused);
+        const i64 index = part->now[part->program->steps[arg].slot].value.i;
         row += (index < 0 ? index + capture->shape[dim] : index) * capture->stride[dim];
     }
     return found ? row : NULL;
 }
-
-/* n lanes of one dtype, as the step's type is kept. A stride that is a constant makes these loops vectors. */
-#define LOAD_LOOP(type, target, value)          \
-    for (i32 i = 0; i < n; i++) {               \
-        type x;                                 \
-        memcpy(&x, row + i * stride, sizeof x); \
-        ((target *)to)[i] = (value);            \
-    }
-#define LOAD_BOTH(type, target, value)   \
-    if (given == (i64)sizeof(type)) {    \
-        const i64 stride = sizeof(type); \
-        LOAD_LOOP(type, target, value)   \
-    } else {                             \
-        const i64 stride = given;        \
-        LOAD_LOOP(type, target, value)   \
-    }                                    \
-    break
 
 static float load_bf16(u16 x)
 {
@@ -98,33 +120,88 @@ static float load_bf16(u16 x)
     return f;
 }
 
+/* n elements at AT(i), as the step's type is kept. */
+#define LOAD_LOOP(type, target, AT, value)   \
+    for (i32 i = 0; i < n; i++) {            \
+        type x;                              \
+        memcpy(&x, AT(i), sizeof x);         \
+        ((target *)to)[i] = (target)(value); \
+    }
+#define LOAD_EACH(LOOP)                        \
+    switch (dtype) {                           \
+    case DTYPE_F32:                            \
+        LOOP(float, float, x)                  \
+        break;                                 \
+    case DTYPE_F16:                            \
+        LOOP(u16, float, folio__f16_to_f32(x)) \
+        break;                                 \
+    case DTYPE_BF16:                           \
+        LOOP(u16, float, load_bf16(x))         \
+        break;                                 \
+    case DTYPE_BOOL:                           \
+        LOOP(u8, i32, -(x != 0))               \
+        break;                                 \
+    case DTYPE_I64:                            \
+        if (is_wide) {                         \
+            LOOP(i64, i64, x)                  \
+        } else {                               \
+            LOOP(i64, i32, x)                  \
+        }                                      \
+        break;                                 \
+    default:                                   \
+        if (is_wide) {                         \
+            LOOP(i32, i64, x)                  \
+        } else {                               \
+            LOOP(i32, i32, x)                  \
+        }                                      \
+    }
+
+/* A compact row has a stride that the compiler knows, and its loop becomes vectors. */
+static void load_strided(void *to, i32 dtype, bool is_wide, const u8 *row, i64 stride, i32 n)
+{
+#define STRIDED(i) (row + (i)*stride)
+#define COMPACT(i) (row + (i) * (i64)sizeof x)
+#define LOOP(type, target, value)               \
+    if (stride == (i64)sizeof(type)) {          \
+        LOAD_LOOP(type, target, COMPACT, value) \
+    } else {                                    \
+        LOAD_LOOP(type, target, STRIDED, value) \
+    }
+    LOAD_EACH(LOOP)
+#undef LOOP
+}
+
+static void load_gathered(void *to, i32 dtype, bool is_wide, const struct load_group *group)
+{
+    const i32 n = group->n;
+#define GATHERED(i) (group->base + group->offset[i])
+#define LOOP(type, target, value) LOAD_LOOP(type, target, GATHERED, value)
+    LOAD_EACH(LOOP)
+#undef LOOP
+}
+
 static void run_LOAD(const struct mod_code *code, i32 begin, i32 end)
 {
-    i64 given = 0;
-    const u8 *row = load_row(code, &given);
-    if (!row) {
-        load_lanes(code, begin, end);
+    const struct mod_capture *capture = &code->part->program->captures[code->step->capture];
+    const i64 lane_bytes = code->step->type == MOD_I64 && code->is_wide ? 8 : 4;
+    i64 stride = 0;
+    const u8 *row = code->poison_to ? NULL : load_row(code, &stride);
+    if (row) {
+        load_strided((u8 *)code->to + begin * lane_bytes, capture->dtype, code->is_wide, row + begin * stride, stride,
+                     end - begin);
         return;
     }
-    const i32 n = end - begin;
-    const struct mod_capture *capture = &code->part->program->captures[code->step->capture];
-    void *to = (u8 *)code->to + begin * (code->step->type == MOD_I64 && code->is_wide ? 8 : 4);
-    row += begin * given;
-    switch (capture->dtype) {
-    case DTYPE_F32:
-        LOAD_BOTH(float, float, x);
-    case DTYPE_F16:
-        LOAD_BOTH(u16, float, folio__f16_to_f32(x));
-    case DTYPE_BF16:
-        LOAD_BOTH(u16, float, load_bf16(x));
-    case DTYPE_BOOL:
-        LOAD_BOTH(u8, i32, -(x != 0));
-    case DTYPE_I64:
-        LOAD_BOTH(i64, i64, x);
-    default:
-        if (code->is_wide) {
-            LOAD_BOTH(i32, i64, x);
-        }
-        LOAD_BOTH(i32, i32, x);
+    if (load_is_empty(capture)) {
+        memset((u8 *)code->to + begin * lane_bytes, 0, (size_t)((end - begin) * lane_bytes));
+        memset(code->poison_to + begin, 0xff, (size_t)(end - begin) * sizeof *code->poison_to);
+        return;
+    }
+    struct load_group group;
+    for (group.begin = begin; group.begin < end; group.begin += LOAD_GROUP) {
+        group.n = end - group.begin < LOAD_GROUP ? end - group.begin : LOAD_GROUP;
+        load_find(&group, code);
+        load_gathered((u8 *)code->to + group.begin * lane_bytes, capture->dtype, code->is_wide, &group);
+        if (code->poison_to)
+            memcpy(code->poison_to + group.begin, group.poison, (size_t)group.n * sizeof *group.poison);
     }
 }

@@ -154,20 +154,32 @@ static void take_mask(const struct mod_part *part, i32 n_lanes, i32 lo, i32 hi, 
         s[i] = -INFINITY;
 }
 
-static void note_poison(const struct mod_part *part, const struct mod_runner *runner, i32 lo, i32 hi)
+/* Is any of the lanes poisoned? They are added to the row's. */
+static bool note_poison(const struct mod_part *part, const struct mod_runner *runner, i32 lo, i32 hi)
 {
     if (!part->may_be_poison)
-        return;
+        return false;
     const struct mod_program *program = part->program;
-    const i32 slot = program->steps[program->result].slot;
-    const bool vector = program->result >= program->level_begin[MOD_LEVEL_TILE];
-    for (i32 i = lo; i < hi; i++)
-        runner->row_poison[i] |= vector ? part->poison[(i64)slot * runner->n_lanes + i] : -part->now[slot].poison;
+    const i64 slot = program->steps[program->result].slot;
+    i32 any = 0;
+    if (program->result < program->level_begin[MOD_LEVEL_TILE]) {
+        any = -(i32)part->now[slot].poison;
+        for (i32 i = lo; i < hi; i++)
+            runner->row_poison[i] |= any;
+        return any;
+    }
+    const i32 *poison = part->poison + slot * runner->n_lanes;
+    for (i32 i = lo; i < hi; i++) {
+        any |= poison[i];
+        runner->row_poison[i] |= poison[i];
+    }
+    return any;
 }
 
 /* Blocks of one row, segment by segment. */
-static void row_blocks(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s)
+static bool row_blocks(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s)
 {
+    bool poison = false;
     const struct block_mask *mask = runner->keep.block_mask;
     const i32 group = runner->args->group;
     const i64 q_row = (runner->item->row_begin + row / group) / mask->q_block, h = (i64)head * group + row % group;
@@ -180,10 +192,11 @@ static void row_blocks(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32
         if (state == KEEP_SOME && runner->block.program) {
             part_row(&runner->block, runner, head, row, begin, end, s);
             take_mask(&runner->block, runner->n_lanes, begin, end, s);
-            note_poison(&runner->block, runner, begin, end);
+            poison |= note_poison(&runner->block, runner, begin, end);
         }
         begin = end;
     }
+    return poison;
 }
 
 /* ---- indices out of range */
@@ -226,22 +239,22 @@ static void check_poison(struct mod_runner *runner, i32 head, i32 row, i32 lo, i
 
 static void run_row(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s)
 {
-    const bool may_be_poison = runner->score.may_be_poison || runner->mask.may_be_poison || runner->block.may_be_poison;
-    if (may_be_poison)
+    bool poison = false;
+    if (runner->score.may_be_poison || runner->mask.may_be_poison || runner->block.may_be_poison)
         memset(runner->row_poison + lo, 0, (size_t)(hi - lo) * sizeof *runner->row_poison);
     if (runner->score.program) {
         part_row(&runner->score, runner, head, row, lo, hi, s);
         take_score(&runner->score, runner->n_lanes, lo, hi, s);
-        note_poison(&runner->score, runner, lo, hi);
+        poison |= note_poison(&runner->score, runner, lo, hi);
     }
     if (runner->mask_is_needed) {
         part_row(&runner->mask, runner, head, row, lo, hi, s);
         take_mask(&runner->mask, runner->n_lanes, lo, hi, s);
-        note_poison(&runner->mask, runner, lo, hi);
+        poison |= note_poison(&runner->mask, runner, lo, hi);
     }
     if (runner->keep.block_mask)
-        row_blocks(runner, head, row, lo, hi, s);
-    if (may_be_poison)
+        poison |= row_blocks(runner, head, row, lo, hi, s);
+    if (poison)
         check_poison(runner, head, row, lo, hi);
 }
 

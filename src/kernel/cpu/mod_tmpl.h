@@ -151,6 +151,30 @@ static void wide_SELECT_I(const struct mod_code *code, i32 begin, i32 end)
     }
 }
 
+/* Narrow division through double: the quotient of two 32-bit integers is never rounded across a whole number. */
+#define DIVISION(name, result)                                                                  \
+    static void run_##name(const struct mod_code *code, i32 begin, i32 end)                     \
+    {                                                                                           \
+        i32 *to = code->to;                                                                     \
+        for (i32 i = begin; i < end; i++) {                                                     \
+            const i32 a = lane_i(code, 0, i), b = lane_i(code, 1, i), nonzero = b == 0 ? 1 : b; \
+            const i32 quotient = (i32)((double)a / (double)nonzero);                            \
+            const i32 rest = (i32)((u32)a - (u32)quotient * (u32)nonzero);                      \
+            const i32 below = rest != 0 && (rest < 0) != (nonzero < 0); /* floor is one less */ \
+            (void)below;                                                                        \
+            to[i] = b == 0 ? 0 : (result);                                                      \
+        }                                                                                       \
+    }
+LANES_INLINE i32 lane_i(const struct mod_code *code, i32 k, i32 i)
+{
+    return code->is_vector >> k & 1 ? ((const i32 *)code->from[k])[i]
+                                    : (i32)((const struct mod_result *)code->from[k])->value.i;
+}
+DIVISION(FLOORDIV_I, quotient - below)
+DIVISION(FLOORMOD_I, rest + (below ? nonzero : 0))
+DIVISION(DIV_I, quotient)
+DIVISION(REM_I, rest)
+
 /* ---- lane by lane */
 
 static union mod_value lane_of(const struct mod_code *code, i32 k, i32 i, enum mod_type type)
@@ -293,10 +317,10 @@ const struct mod_table MOD_TABLE = {
             [MOD_POW_F] = run_any,
             [MOD_SIN_F] = run_any,
             [MOD_COS_F] = run_any,
-            [MOD_FLOORDIV_I] = run_any,
-            [MOD_FLOORMOD_I] = run_any,
-            [MOD_DIV_I] = run_any,
-            [MOD_REM_I] = run_any,
+            [MOD_FLOORDIV_I] = run_FLOORDIV_I,
+            [MOD_FLOORMOD_I] = run_FLOORMOD_I,
+            [MOD_DIV_I] = run_DIV_I,
+            [MOD_REM_I] = run_REM_I,
             [MOD_SHL_I] = run_any,
             [MOD_SHR_I] = run_any,
         },
@@ -313,6 +337,10 @@ const struct mod_table MOD_TABLE = {
             [MOD_LE_I] = wide_LE_I,
             [MOD_F_OF_I] = wide_F_OF_I,
             [MOD_SELECT_I] = wide_SELECT_I,
+            [MOD_FLOORDIV_I] = run_any,
+            [MOD_FLOORMOD_I] = run_any,
+            [MOD_DIV_I] = run_any,
+            [MOD_REM_I] = run_any,
             [MOD_AND_I] = run_any,
             [MOD_OR_I] = run_any,
             [MOD_XOR_I] = run_any,
