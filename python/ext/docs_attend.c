@@ -84,7 +84,7 @@ const char ext_doc_run[] =
     "\n"
     "q, k_pages, v_pages   as in plan(): the same shapes, dtypes and strides, other memory\n"
     "out, lse              where to write; None = new arrays of q's framework\n"
-    "return_lse            give (out, lse)\n"
+    "return_lse            give (out, lse); not given = as in plan()\n"
     "stream                CUDA only\n"
     "\n"
     "Raises ValueError and TypeError (not what was planned), IndexError (a page id out of range).";

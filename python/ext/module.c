@@ -120,8 +120,9 @@ static int clear(PyObject *module)
         Py_CLEAR(state->names[i]);
     for (int i = 0; i < N_SIGNATURES; i++)
         Py_CLEAR(state->params[i]);
-    while (state->n_types > 0)
-        Py_CLEAR(state->types[--state->n_types].type);
+    for (int i = 0; i < state->n_types; i++)
+        Py_CLEAR(state->types[i].type);
+    state->n_types = 0;
     return 0;
 }
 

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of the C side. Array: NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__ or a buffer."""
+"""Types of the C side. Arrays: NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__ or a buffer."""
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, final, overload
+from typing import Any, Literal, Self, TypeAlias, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
-Array = TypeVar("Array")
-AnyArray: TypeAlias = Any
-Indices: TypeAlias = AnyArray | Sequence[int]
-Table: TypeAlias = AnyArray | Sequence[Sequence[int]]
-Layout: TypeAlias = Literal["NHD", "HND", "FLAT"]
-Corner: TypeAlias = Literal["top_left", "bottom_right"] | None
-Backend: TypeAlias = Literal["auto", "cpu", "cuda", "ref"]
+_Array = TypeVar("_Array")
+_AnyArray: TypeAlias = Any
+_Indices: TypeAlias = _AnyArray | Sequence[int]
+_Table: TypeAlias = _AnyArray | Sequence[Sequence[int]]
+_Layout: TypeAlias = Literal["NHD", "HND", "FLAT"]
+_Corner: TypeAlias = Literal["top_left", "bottom_right"] | None
+_Backend: TypeAlias = Literal["auto", "cpu", "cuda", "ref"]
 
 __version__: str
 
@@ -24,75 +24,92 @@ class NoPagesError(MemoryError):
 class StateError(RuntimeError): ...
 class DeviceError(RuntimeError): ...
 
+@overload
 def attention(
-    q: Array, k_pages: AnyArray, v_pages: AnyArray, *, kv_lens: Indices, page_table: Table | None = None,
-    v_page_table: Table | None = None, kv_indptr: Indices | None = None, kv_indices: Indices | None = None,
-    q_indptr: Indices | None = None, layout: Layout = "NHD", page_size: int | None = None, causal: Corner = None,
-    align: Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
-    alibi_slopes: AnyArray | None = None, sinks: AnyArray | None = None, mask: AnyArray | None = None,
-    bias: AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: AnyArray | None = None,
-    lse: AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
-    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: Backend = "auto",
-) -> Any: ...  # Array, or with return_lse (Array, Array)
+    q: _Array, k_pages: _AnyArray, v_pages: _AnyArray, *, kv_lens: _Indices, page_table: _Table | None = None,
+    v_page_table: _Table | None = None, kv_indptr: _Indices | None = None, kv_indices: _Indices | None = None,
+    q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
+    align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+    alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
+    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    lse: _AnyArray | None = None, return_lse: Literal[True], max_q_len: int = 0, max_kv_len: int = 0,
+    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
+) -> tuple[_Array, _Array]: ...
+@overload
+def attention(
+    q: _Array, k_pages: _AnyArray, v_pages: _AnyArray, *, kv_lens: _Indices, page_table: _Table | None = None,
+    v_page_table: _Table | None = None, kv_indptr: _Indices | None = None, kv_indices: _Indices | None = None,
+    q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
+    align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+    alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
+    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    lse: _AnyArray | None = None, return_lse: Literal[False] = False, max_q_len: int = 0, max_kv_len: int = 0,
+    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
+) -> _Array: ...
 
 def plan(
-    q: AnyArray, k_pages: AnyArray, v_pages: AnyArray, *, kv_lens: Indices, page_table: Table | None = None,
-    v_page_table: Table | None = None, kv_indptr: Indices | None = None, kv_indices: Indices | None = None,
-    q_indptr: Indices | None = None, layout: Layout = "NHD", page_size: int | None = None, causal: Corner = None,
-    align: Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
-    alibi_slopes: AnyArray | None = None, sinks: AnyArray | None = None, mask: AnyArray | None = None,
-    bias: AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: AnyArray | None = None,
-    lse: AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
-    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: Backend = "auto",
+    q: _AnyArray, k_pages: _AnyArray, v_pages: _AnyArray, *, kv_lens: _Indices, page_table: _Table | None = None,
+    v_page_table: _Table | None = None, kv_indptr: _Indices | None = None, kv_indices: _Indices | None = None,
+    q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
+    align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+    alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
+    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    lse: _AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
+    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
 ) -> Plan: ...
 
 def explain(
-    q: AnyArray, k_pages: AnyArray, v_pages: AnyArray, *, kv_lens: Indices, page_table: Table | None = None,
-    v_page_table: Table | None = None, kv_indptr: Indices | None = None, kv_indices: Indices | None = None,
-    q_indptr: Indices | None = None, layout: Layout = "NHD", page_size: int | None = None, causal: Corner = None,
-    align: Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
-    alibi_slopes: AnyArray | None = None, sinks: AnyArray | None = None, mask: AnyArray | None = None,
-    bias: AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: AnyArray | None = None,
-    lse: AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
-    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: Backend = "auto",
+    q: _AnyArray, k_pages: _AnyArray, v_pages: _AnyArray, *, kv_lens: _Indices, page_table: _Table | None = None,
+    v_page_table: _Table | None = None, kv_indptr: _Indices | None = None, kv_indices: _Indices | None = None,
+    q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
+    align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+    alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
+    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    lse: _AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
+    cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
 ) -> str: ...
 
 @final
 class Plan:
     def run(
-        self, q: Array, k_pages: AnyArray, v_pages: AnyArray, *, out: AnyArray | None = None,
-        lse: AnyArray | None = None, return_lse: bool = False, stream: Any = None,
-    ) -> Any: ...  # Array, or with return_lse (Array, Array)
+        self, q: _Array, k_pages: _AnyArray, v_pages: _AnyArray, *, out: _AnyArray | None = None,
+        lse: _AnyArray | None = None, return_lse: bool = False, stream: Any = None,
+    ) -> Any: ...  # _Array; (_Array, _Array) with return_lse, here or in plan()
     def update(
-        self, kv_lens: Indices | None = None, page_table: Table | None = None, q_indptr: Indices | None = None,
+        self, kv_lens: _Indices | None = None, page_table: _Table | None = None, q_indptr: _Indices | None = None,
         stream: Any = None,
     ) -> None: ...
     def check(self) -> None: ...
 
 def append(
-    k: AnyArray, v: AnyArray, k_pages: AnyArray, v_pages: AnyArray, slots: Indices, layout: Layout = "NHD", *,
+    k: _AnyArray, v: _AnyArray, k_pages: _AnyArray, v_pages: _AnyArray, slots: _Indices, layout: _Layout = "NHD", *,
     page_size: int | None = None, k_scale: Any = None, v_scale: Any = None,
 ) -> None: ...
 
 def gather(
-    k_pages: Array, v_pages: Array, page_row: Indices, kv_len: int, layout: Layout = "NHD", *,
+    k_pages: _Array, v_pages: _Array, page_row: _Indices, kv_len: int, layout: _Layout = "NHD", *,
     page_size: int | None = None, k_scale: Any = None, v_scale: Any = None, dtype: Any = None,
-) -> tuple[Array, Array]: ...
+) -> tuple[_Array, _Array]: ...
 
 def copy_pages(
-    k_pages: AnyArray, v_pages: AnyArray | None, copies: AnyArray | Sequence[tuple[int, int]],
-    layout: Layout = "NHD", *, page_size: int | None = None,
+    k_pages: _AnyArray, v_pages: _AnyArray | None, copies: _AnyArray | Sequence[tuple[int, int]],
+    layout: _Layout = "NHD", *, page_size: int | None = None,
 ) -> None: ...
 
-def pages_from_contiguous(x: Array, page_size: int) -> tuple[Array, Array]: ...
-def merge(outs: Array | Sequence[Array], lses: Array | Sequence[Array]) -> tuple[Array, Array]: ...
+def pages_from_contiguous(x: _Array, page_size: int) -> tuple[_Array, _Array]: ...
+
+@overload
+def merge(outs: list[_Array] | tuple[_Array, ...], lses: Any) -> tuple[_Array, _Array]: ...
+@overload
+def merge(outs: _Array, lses: Any) -> tuple[_Array, _Array]: ...
 
 @final
 class Cache:
-    def __init__(self, n_pages: int, page_size: int, max_seqs: int = 256, prefix: bool = False) -> None: ...
+    def __new__(cls, n_pages: int, page_size: int, max_seqs: int = 256, prefix: bool = False) -> Self: ...
     def open(self) -> int: ...
     def reserve(self, seq: int, n_tokens: int) -> None: ...
     def append(self, seq: int, n_new: int) -> npt.NDArray[np.int64]: ...

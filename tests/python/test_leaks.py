@@ -2,6 +2,7 @@
 """Nothing is kept after a call: Python's blocks and the C heap stand still over thousands of calls, good and bad."""
 import ctypes
 import gc
+import subprocess
 import sys
 
 import folio
@@ -105,8 +106,8 @@ SCENES = dict(scenes())
 
 @pytest.mark.parametrize("name", SCENES)
 def test_nothing_grows(name):
-    blocks, heap = growth(SCENES[name])
-    assert blocks < 0.05 and heap < 8, f"{blocks:.2f} Python blocks and {heap:.1f} heap bytes a call"
+    blocks, heap = growth(SCENES[name])  # what leaks does so in every call; caches of Python's own grow by less
+    assert blocks < 0.5 and heap < 8, f"{blocks:.2f} Python blocks and {heap:.1f} heap bytes a call"
 
 
 def test_arguments_keep_their_reference_counts():
@@ -134,3 +135,26 @@ def test_a_plan_in_a_cycle_is_collected():
     del table
     gc.collect()
     assert sum(isinstance(o, folio.Plan) for o in gc.get_objects()) == alive
+
+
+RELOAD = """
+import gc, sys
+import numpy as np
+ones = np.ones((1, 1, 8), np.float32)
+calls = []
+for i in range(5):
+    for name in [name for name in sys.modules if name.startswith("folio")]:
+        del sys.modules[name]
+    import folio
+    calls = (calls + [folio.attention])[-2:]
+    for call in calls:
+        assert (call(ones, ones[None], ones[None], kv_lens=[1], page_table=[[0]]) == 1).all()
+    del folio, call
+    gc.collect()
+"""
+
+
+def test_each_import_has_a_state_of_its_own():
+    """Module objects come and go beside each other; the process ends in peace."""
+    run = subprocess.run([sys.executable, "-c", RELOAD], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stderr == "", run.stderr
