@@ -198,7 +198,8 @@ static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pa
     ahead->offset = pass->head_begin * pages->head_stride;
     ahead->rows = NULL;
     if (pass->by_slot && after->n > 0) {
-        i32 slot = step->head * step->n / pass->n_heads, head = step->head * step->n % pass->n_heads;
+        const i32 done = step->head * block->n + step->at; /* rows of the block, in the order of use */
+        i32 slot = done / pass->n_heads, head = done % pass->n_heads;
         for (i32 t = 0; t < CHUNK; t++) {
             ahead->list[t] = rows_after[slot] + head * pages->head_stride;
             slot += head + 1 == pass->n_heads;
@@ -272,7 +273,7 @@ static void rows_split(const struct rows_pass *pass, i64 split)
                              .item = item,
                              .mods = pass->mods,
                              .quantum = BLOCK_KEYS,
-                             .most = pass->by_slot ? pass->chunk : BLOCK_KEYS };
+                             .most = pass->by_slot ? CHUNK : BLOCK_KEYS };
     cursor_start(&cursor, keys.begin - (keys.begin - begin) % pass->chunk, keys.end);
     struct cursor_block blocks[2]; /* the one at work and the next, by turns */
     i32 now = 0;
