@@ -52,7 +52,7 @@ enum { CAUSAL_NONE = 0, CAUSAL_TOP_LEFT = 1, CAUSAL_BOTTOM_RIGHT = 2 };
 /* Partial results of splits, unnormalised, in f32: packed row r of a split is row (item.partial + ... + r). */
 struct partials {
     float *o; /* [n][head_dim_v] sum of exp2(s - m) * v */
-    float *m; /* [n] running maximum of the base-2 scores; -inf = no key yet */
+    float *m; /* [n] running maximum of the scores, in the units of the kernels that wrote it; -inf = no key yet */
     float *l; /* [n] sum of exp2(s - m) */
 };
 
