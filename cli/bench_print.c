@@ -32,14 +32,14 @@ double bench_row_share(const struct bench_row *row)
 
 void bench_print_head(void)
 {
-    printf("%-8s %-6s %3s %-4s %-12s %4s %-5s %3s %5s %6s %-4s %10s %10s %10s %7s %8s %6s\n", "row", "isa", "thr",
+    printf("%-8s %-11s %3s %-4s %-12s %4s %-5s %3s %5s %6s %-4s %10s %10s %10s %7s %8s %6s\n", "row", "isa", "thr",
            "type", "shape", "page", "lay", "B", "q", "kv", "", "median us", "p10", "p90", "GB/s", "GFLOP/s", "share");
 }
 
 /* Rows without a shape: an operation and its time. */
 static void print_operation(const struct bench_row *row)
 {
-    printf("%-8s %-6s %3d %-55s %10.4f %10.4f %10.4f\n", bench_kind_names[row->c.kind], row->isa, row->n_threads,
+    printf("%-8s %-11s %3d %-55s %10.4f %10.4f %10.4f\n", bench_kind_names[row->c.kind], row->isa, row->n_threads,
            row->c.what, 1e6 * row->median_s, 1e6 * row->p10_s, 1e6 * row->p90_s);
 }
 
@@ -50,7 +50,7 @@ void bench_print_row(const struct bench_row *row)
         print_operation(row);
         return;
     }
-    printf("%-8s %-6s %3d %-4s %-12s %4lld %-5s %3lld %5lld %6lld %-4s %10.1f %10.1f %10.1f %7.2f %8.1f",
+    printf("%-8s %-11s %3d %-4s %-12s %4lld %-5s %3lld %5lld %6lld %-4s %10.1f %10.1f %10.1f %7.2f %8.1f",
            bench_kind_names[c->kind], row->isa, row->n_threads, element_names[c->element], c->shape.name,
            (long long)c->page_size, layout_names[c->layout], (long long)c->batch, (long long)c->q_len,
            (long long)c->kv_len, c->cold ? "cold" : "hot", 1e6 * row->median_s, 1e6 * row->p10_s, 1e6 * row->p90_s,

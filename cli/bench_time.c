@@ -16,9 +16,10 @@ struct probed {
     double gb_s, gflop_s;
 };
 
-static struct probed look(const struct bench *bench)
+static struct probed look(const struct bench *bench, const struct bench_row *row)
 {
-    return (struct probed){ probe_read_gb_s(bench->probe, 0.015), probe_fma_gflop_s(bench->probe, 0.005) };
+    const bool bf16 = row->c.element == ELEMENT_BF16;
+    return (struct probed){ probe_read_gb_s(bench->probe, 0.015), probe_peak_gflop_s(bench->probe, bf16, 0.005) };
 }
 
 bool bench_time(const struct bench *bench, struct bench_row *row, bench_body *once, void *arg, double per)
@@ -27,7 +28,7 @@ bool bench_time(const struct bench *bench, struct bench_row *row, bench_body *on
     if (!times)
         return false;
     bool ok = once(arg, 0) && once(arg, 1); /* warm up: caches, page faults, first plans */
-    const struct probed before = look(bench);
+    const struct probed before = look(bench, row);
     const double start = now_s();
     i64 n = 0;
     for (double now = start; ok && n < MAX_REPS; n++) {
@@ -39,7 +40,7 @@ bool bench_time(const struct bench *bench, struct bench_row *row, bench_body *on
         times[n] = (end - now) / per;
         now = end;
     }
-    const struct probed after = look(bench);
+    const struct probed after = look(bench, row);
     row->n_reps = n;
     row->median_s = quantile(times, n, 0.5);
     row->p10_s = quantile(times, n, 0.1);

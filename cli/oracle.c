@@ -61,13 +61,18 @@ static double softmax(double *scores, i64 n)
     return max + log(sum);
 }
 
-void oracle_compute(const struct oracle *oracle, const struct oracle_row *row, double *out, double *lse)
+void oracle_compute(const struct oracle *oracle, const struct oracle_row *row, double *out, double *lse, double *spread)
 {
     const i32 d = oracle->shape.dim_v, group = oracle->shape.n_q_heads / oracle->shape.n_kv_heads;
     const i64 n = row->position + 1;
     compute_scores(oracle, row);
-    for (i32 member = 0; member < group; member++)
-        lse[member] = softmax(oracle->scores + member * oracle->longest, n);
+    for (i32 member = 0; member < group; member++) {
+        double *weights = oracle->scores + member * oracle->longest, squares = 0;
+        lse[member] = softmax(weights, n);
+        for (i64 j = 0; j < n; j++)
+            squares += weights[j] * weights[j];
+        spread[member] = sqrt(squares);
+    }
     for (i32 i = 0; i < group * d; i++)
         out[i] = 0;
     for (i64 j = 0; j < n; j++) {
@@ -88,4 +93,11 @@ double oracle_tolerance(enum element element, double want)
     /* f32 scores up to about 10 with errors of a few 1e-7 move every weight by as much; |v| <= 1. f16 has no finer step
      * than 2^-24 near zero. */
     return half_ulp[element] * fabs(want) + 8e-6;
+}
+
+double oracle_weight_rounding(double spread)
+{
+    /* Errors of at most 2^-9 of each weight, of either sign, times values of at most 1. They are independent: 4 spreads
+     * are a dozen standard deviations. They can never exceed 2^-9, as weights sum to 1. */
+    return 0x1p-9 * fmin(1, 4 * spread);
 }

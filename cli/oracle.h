@@ -25,10 +25,14 @@ struct oracle_row {
 bool oracle_init(struct oracle *oracle, const struct trace *trace, const struct shape *shape, u64 seed);
 void oracle_free(struct oracle *oracle);
 
-/* out [group][dim_v], lse [group]. */
-void oracle_compute(const struct oracle *oracle, const struct oracle_row *row, double *out, double *lse);
+/* out [group][dim_v], lse [group]; spread [group]: the root of the sum of the squared weights, 1 / sqrt(keys) when all
+ * are equal: how far rounding errors of the weights add up. */
+void oracle_compute(const struct oracle *oracle, const struct oracle_row *row, double *out, double *lse,
+                    double *spread);
 
 /* How far a right result may be from the oracle's `want`: what rounding to `element` and f32 arithmetic can do. */
 double oracle_tolerance(enum element element, double want);
+/* On top, for kernels that round every weight to the 8 bits of bf16 before they multiply it with V. */
+double oracle_weight_rounding(double spread);
 
 #endif

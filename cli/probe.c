@@ -14,7 +14,7 @@
 
 enum { READ_STEP = 1 << 20, MAX_PIECES = 8192 };
 
-enum task { TASK_TOUCH, TASK_READ, TASK_FMA, TASK_QUIT };
+enum task { TASK_TOUCH, TASK_READ, TASK_FMA, TASK_DOT, TASK_QUIT };
 
 struct worker {
     struct probe *probe;
@@ -29,9 +29,10 @@ struct worker {
 
 struct probe {
     const struct probe_body *body;
-    i32 n_threads, n_started; /* wanted; made, the caller counted as one */
-    struct worker *workers;   /* [n_threads]; 0 is the caller's own */
-    u8 *buffer;               /* [n_threads][part_bytes] */
+    const struct probe_body *dot; /* pairs of bf16, or NULL */
+    i32 n_threads, n_started;     /* wanted; made, the caller counted as one */
+    struct worker *workers;       /* [n_threads]; 0 is the caller's own */
+    u8 *buffer;                   /* [n_threads][part_bytes] */
     size_t part_bytes;
     struct read_style style;
     double seconds; /* how long a task lasts */
@@ -58,11 +59,21 @@ static void read_piece(struct worker *worker)
     worker->piece_units = READ_STEP;
 }
 
-static void multiply_piece(struct worker *worker)
+static void multiply(struct worker *worker, const struct probe_body *body)
 {
     const i64 n_rounds = 10000;
-    worker->sink ^= (u64)worker->probe->body->fma(n_rounds, 0.25);
-    worker->piece_units = (double)n_rounds * worker->probe->body->flops_per_round;
+    worker->sink ^= (u64)body->fma(n_rounds, 0.25);
+    worker->piece_units = (double)n_rounds * body->flops_per_round;
+}
+
+static void multiply_piece(struct worker *worker)
+{
+    multiply(worker, worker->probe->body);
+}
+
+static void dot_piece(struct worker *worker)
+{
+    multiply(worker, worker->probe->dot);
 }
 
 static void work_for_a_while(struct worker *worker, void (*piece)(struct worker *))
@@ -85,8 +96,12 @@ static void do_task(struct worker *worker)
         sched_yield();
     if (probe->task == TASK_TOUCH)
         touch(worker);
-    else
-        work_for_a_while(worker, probe->task == TASK_READ ? read_piece : multiply_piece);
+    if (probe->task == TASK_READ)
+        work_for_a_while(worker, read_piece);
+    if (probe->task == TASK_FMA)
+        work_for_a_while(worker, multiply_piece);
+    if (probe->task == TASK_DOT)
+        work_for_a_while(worker, dot_piece);
 }
 
 static void *worker_main(void *arg)
@@ -154,6 +169,18 @@ static const struct probe_body *pick_body(folio_isa isa)
     return &probe_c;
 }
 
+static const struct probe_body *pick_dot(folio_isa isa)
+{
+#if defined(__x86_64__)
+    const folio_isa cap = isa == FOLIO_ISA_AUTO ? folio_isa_best() : isa;
+    if (cap >= FOLIO_ISA_AVX512_BF16 && folio_isa_available(FOLIO_ISA_AVX512_BF16))
+        return &probe_avx512_bf16;
+#else
+    (void)isa;
+#endif
+    return NULL;
+}
+
 /* The hardware's own prefetchers differ: try a few ways of reading, keep the fastest. */
 static void pick_style(struct probe *probe)
 {
@@ -202,6 +229,7 @@ struct probe *probe_open(i32 n_threads, folio_isa isa)
     if (!probe)
         return NULL;
     probe->body = pick_body(isa);
+    probe->dot = pick_dot(isa);
     probe->n_threads = n_threads;
     pthread_mutex_init(&probe->lock, NULL);
     pthread_cond_init(&probe->changed, NULL);
@@ -238,7 +266,9 @@ double probe_read_gb_s(struct probe *probe, double seconds)
     return 1e-9 * run_task(probe, TASK_READ, seconds);
 }
 
-double probe_fma_gflop_s(struct probe *probe, double seconds)
+double probe_peak_gflop_s(struct probe *probe, bool bf16, double seconds)
 {
-    return 1e-9 * run_task(probe, TASK_FMA, seconds);
+    const double fma = run_task(probe, TASK_FMA, seconds);
+    const double dot = bf16 && probe->dot ? run_task(probe, TASK_DOT, seconds) : 0;
+    return 1e-9 * (dot > fma ? dot : fma);
 }

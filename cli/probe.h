@@ -6,8 +6,8 @@
  *   thread 0  ── reads ──► its part of a buffer larger than every cache, 1 MB at a time
  *   thread 1  ── reads ──► its part                                       likewise for multiply-adds in registers
  *
- * A thread's rate is that of its median piece, as a kernel's time is that of its median repetition: a piece during which
- * the thread was not running says nothing about the machine. The result is the sum over threads. */
+ * A thread's rate is that of its median piece, as a kernel's time is that of its median repetition: a piece during
+ * which the thread was not running says nothing about the machine. The result is the sum over threads. */
 #ifndef CLI_PROBE_H
 #define CLI_PROBE_H
 
@@ -22,7 +22,8 @@ void probe_close(struct probe *probe);
 
 /* One measurement of about `seconds`. */
 double probe_read_gb_s(struct probe *probe, double seconds);
-double probe_fma_gflop_s(struct probe *probe, double seconds);
+/* Multiply-adds of f32; with bf16, the better of that and pairs of bf16, when isa has them. */
+double probe_peak_gflop_s(struct probe *probe, bool bf16, double seconds);
 
 /* For the bodies, probe_<isa>.c: the same C compiled with different flags. */
 struct read_style {
@@ -37,5 +38,6 @@ struct probe_body {
     double flops_per_round;
 };
 extern const struct probe_body probe_c, probe_avx2, probe_avx512;
+extern const struct probe_body probe_avx512_bf16; /* has no read */
 
 #endif

@@ -13,7 +13,8 @@ bool verify_init(struct verify *v, const struct trace *trace, const struct shape
     v->picks = calloc((size_t)v->room, sizeof(*v->picks));
     v->out = calloc(group * (size_t)shape->dim_v, sizeof(*v->out));
     v->lse = calloc(group, sizeof(*v->lse));
-    if (oracle_init(&v->oracle, trace, shape, seed) && v->picks && v->out && v->lse)
+    v->spread = calloc(group, sizeof(*v->spread));
+    if (oracle_init(&v->oracle, trace, shape, seed) && v->picks && v->out && v->lse && v->spread)
         return true;
     verify_free(v);
     return false;
@@ -25,8 +26,9 @@ void verify_free(struct verify *v)
     free(v->picks);
     free(v->out);
     free(v->lse);
+    free(v->spread);
     v->picks = NULL;
-    v->out = v->lse = NULL;
+    v->out = v->lse = v->spread = NULL;
 }
 
 static i64 random_below(struct verify *v, i64 n)
@@ -72,11 +74,11 @@ static void keep_worst(struct verify_error *worst, struct verify_error e)
         *worst = e;
 }
 
-/* Kernels that multiply pairs of bf16 round every softmax weight to 8 bits. Weights sum to 1, and |v| <= 1. */
-static double weight_rounding(const struct verify *v, const struct engine *engine)
+/* Do the kernels in use multiply pairs of bf16? */
+static bool rounds_weights(const struct verify *v, const struct engine *engine)
 {
     const folio_isa isa = folio_context_isa(engine->ctx);
-    return v->element == ELEMENT_BF16 && (isa == FOLIO_ISA_AVX512_BF16 || isa == FOLIO_ISA_AMX) ? 0x1p-9 : 0;
+    return v->element == ELEMENT_BF16 && (isa == FOLIO_ISA_AVX512_BF16 || isa == FOLIO_ISA_AMX);
 }
 
 /* The worst element of a row. */
@@ -89,10 +91,11 @@ static struct verify_error compare_row(const struct verify *v, const struct engi
         const i32 head = pick->row.kv_head * group + member;
         const i64 at = pick->token * v->oracle.shape.n_q_heads + head;
         struct verify_error e = { .row = pick->row, .q_head = head };
+        const double rounding = rounds_weights(v, engine) ? oracle_weight_rounding(v->spread[member]) : 0;
         for (e.dim = 0; e.dim < d; e.dim++) {
             e.got = element_read(v->element, engine->out, at * d + e.dim);
             e.want = v->out[member * d + e.dim];
-            e.allowed = oracle_tolerance(v->element, e.want) + weight_rounding(v, engine);
+            e.allowed = oracle_tolerance(v->element, e.want) + rounding;
             keep_worst(&worst, e);
         }
         e.dim = -1;
@@ -109,7 +112,7 @@ void verify_layer(struct verify *v, const struct engine *engine, i32 layer)
     for (i64 i = 0; i < v->n_picks; i++) {
         if (v->picks[i].row.layer != layer)
             continue;
-        oracle_compute(&v->oracle, &v->picks[i].row, v->out, v->lse);
+        oracle_compute(&v->oracle, &v->picks[i].row, v->out, v->lse, v->spread);
         const struct verify_error worst = compare_row(v, engine, &v->picks[i]);
         v->n_rows++;
         v->worst_error = fmax(v->worst_error, worst.error);

@@ -31,7 +31,7 @@ struct verify {
 
     struct verify_pick *picks; /* [n_picks] of this step */
     i64 n_picks, room;
-    double *out, *lse; /* [group][dim_v], [group] of the oracle */
+    double *out, *lse, *spread; /* [group][dim_v], [group], [group] of the oracle */
 
     i64 n_rows, n_wrong;                         /* so far */
     double worst_error;                          /* largest difference of an output */
