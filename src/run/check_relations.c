@@ -13,16 +13,13 @@ folio_status folio__relate_dtypes(struct problem *p, const folio_context *ctx, c
 {
     (void)ctx;
     (void)args;
-    const struct attend_args *kernel = &p->kernel;
-    FOLIO_REQUIRE_TYPE(kernel->out.dtype == kernel->q.dtype, "out: dtype %s; must be q's, %s",
-                       dtype_name(kernel->out.dtype), dtype_name(kernel->q.dtype));
-    if (!p->has_pages)
-        return FOLIO_OK;
-    FOLIO_REQUIRE_TYPE(kernel->v.dtype == kernel->k.dtype, "v_pages: dtype %s; must be k_pages', %s",
-                       dtype_name(kernel->v.dtype), dtype_name(kernel->k.dtype));
-    FOLIO_REQUIRE_TYPE(kernel->q.dtype == kernel->k.dtype || kernel->q.dtype == DTYPE_F32,
-                       "q: dtype %s with k_pages of %s; must be the same, or q f32", dtype_name(kernel->q.dtype),
-                       dtype_name(kernel->k.dtype));
+    const i32 q = p->kernel.q.dtype, k = p->kernel.k.dtype, v = p->kernel.v.dtype, out = p->kernel.out.dtype;
+    if (p->has_pages) {
+        FOLIO_REQUIRE_TYPE(q == k || q == DTYPE_F32, "q: dtype %s with k_pages of %s; must be the same, or q f32",
+                           dtype_name(q), dtype_name(k));
+        FOLIO_REQUIRE_TYPE(v == k, "v_pages: dtype %s; must be k_pages', %s", dtype_name(v), dtype_name(k));
+    }
+    FOLIO_REQUIRE_TYPE(out == q, "out: dtype %s; must be q's, %s", dtype_name(out), dtype_name(q));
     return FOLIO_OK;
 }
 
