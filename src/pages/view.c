@@ -150,7 +150,7 @@ folio_status folio__require_data(const char *name, const DLTensor *src)
 {
     struct tensor t;
     FOLIO_TRY(folio__tensor_read(&t, name, src));
-    FOLIO_REQUIRE(t.data || folio__tensor_count(&t) == 0, FOLIO_EINVAL, "%s: data is NULL with %lld elements", name,
-                  (long long)folio__tensor_count(&t));
+    FOLIO_REQUIRE(!src || t.data || folio__tensor_count(&t) == 0, FOLIO_EINVAL, "%s: data is NULL with %lld elements",
+                  name, (long long)folio__tensor_count(&t));
     return FOLIO_OK;
 }

@@ -40,7 +40,7 @@ folio_status folio__require_device(const folio_context *ctx, const char *name, c
 /* Memory that the host's own instructions reach. */
 bool folio__is_host_memory(DLDevice device);
 
-/* data is there if there are elements. */
+/* data is there if there are elements. NULL passes. */
 folio_status folio__require_data(const char *name, const DLTensor *src);
 
 /* For what gets written: no two elements share memory. Strides must nest: each at least the span of those below. */
