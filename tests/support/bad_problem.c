@@ -196,9 +196,9 @@ MAKE(v_scales_given, true, a->v_scale = a->kv_lens)
 MAKE(splits_negative, true, a->num_splits = -1)
 MAKE(splits_many, true, a->num_splits = 1000000000)
 MAKE(cascade, true, a->flags |= FOLIO_CASCADE)
-MAKE(a_score_mod, true, a->score_mod = (const folio_mod *)(const void *)b)
-MAKE(a_mask_mod, true, a->mask_mod = (const folio_mod *)(const void *)b)
-MAKE(a_block_mask, true, a->block_mask = (const folio_block_mask *)(const void *)b)
+MAKE(not_a_score_mod, true, a->score_mod = (const folio_mod *)(const void *)b)
+MAKE(not_a_mask_mod, true, a->mask_mod = (const folio_mod *)(const void *)b)
+MAKE(not_a_block_mask, true, a->block_mask = (const folio_block_mask *)(const void *)b)
 
 /* ---- strides and memory */
 
@@ -220,6 +220,7 @@ MAKE(workspace_small, true, a->workspace = b->workspace; a->workspace_bytes = 1)
 #define T FOLIO_EINVAL, FOLIO_ERROR_TYPE
 #define I FOLIO_ERANGE, FOLIO_ERROR_VALUE
 #define U FOLIO_ENOTSUP, FOLIO_ERROR_VALUE
+#define S FOLIO_EHANDLE, FOLIO_ERROR_VALUE
 #define M(row, name, class, ...) \
     {                            \
         row, #name, name, class, \
@@ -334,9 +335,9 @@ const struct mistake mistakes[] = {
     M(54, splits_negative, V, "num_splits -1"),
     M(54, splits_many, V, "num_splits 1000000000", "65536"),
     M(60, cascade, U, "CASCADE"),
-    M(60, a_score_mod, U, "score_mod"),
-    M(60, a_mask_mod, U, "mask_mod"),
-    M(60, a_block_mask, U, "block_mask"),
+    M(7, not_a_score_mod, S, "score_mod: not a mod"),
+    M(7, not_a_mask_mod, S, "mask_mod: not a mod"),
+    M(7, not_a_block_mask, S, "block_mask: not a block mask"),
     M(55, q_dim_strided, V, "q: stride of the last dim is 2"),
     M(55, k_dim_stride_0, V, "k_pages: stride of the last dim is 0"),
     M(56, page_stride_negative, V, "k_pages: stride of dim 0 is -"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * bad_problem.h: one thing made wrong in a good problem, and what must be said about it. Shared by the table test and the
- * fuzzer. Numbers are the rows of the project's list of malformed calls. */
+ * bad_problem.h: one thing made wrong in a good problem, and what must be said about it. Shared by the table test and
+ * the fuzzer. Numbers are the rows of the project's list of malformed calls. */
 #ifndef FOLIO_TESTS_BAD_PROBLEM_H
 #define FOLIO_TESTS_BAD_PROBLEM_H
 
