@@ -16,7 +16,7 @@
 static folio_context *open_context(folio_backend backend, i32 n_threads)
 {
     const folio_context_config cfg = { .struct_size = sizeof cfg,
-                                       .backend = backend,
+                                       .backend = (i32)backend,
                                        .isa = FOLIO_ISA_AVX512, /* above it, bf16 weights are rounded: test_kernels.c */
                                        .n_threads = n_threads };
     folio_context *ctx = NULL;

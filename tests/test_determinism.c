@@ -47,7 +47,7 @@ static folio_context *open_context(folio_isa isa, i32 n_threads, folio_parallel_
 {
     const folio_context_config cfg = { .struct_size = sizeof cfg,
                                        .backend = isa == FOLIO_ISA_AUTO ? FOLIO_BACKEND_REF : FOLIO_BACKEND_CPU,
-                                       .isa = isa,
+                                       .isa = (i32)isa,
                                        .n_threads = n_threads,
                                        .parallel_for = host,
                                        .parallel_user = user };
