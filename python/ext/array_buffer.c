@@ -38,9 +38,10 @@ static int fill(struct ext_array *array, const char *name, const Py_buffer *buff
     const int dtype = dtype_of(buffer);
     if (dtype < 0)
         return ext_dtype_refuse(name, PyUnicode_FromFormat("'%s'", buffer->format ? buffer->format : "B"));
-    array->tensor = (DLTensor){
-        .data = buffer->buf, .device = { kDLCPU, 0 }, .ndim = buffer->ndim, .dtype = ext_dtype_dlpack(dtype)
-    };
+    array->tensor = (DLTensor){ .data = buffer->buf,
+                                .device = { kDLCPU, 0 },
+                                .ndim = buffer->ndim,
+                                .dtype = ext_dtype_dlpack((enum ext_dtype)dtype) };
     array->is_writable = !buffer->readonly;
     int64_t compact = 1; /* ctypes gives no strides even when asked for them */
     for (int i = buffer->ndim - 1; i >= 0; i--) {

@@ -71,7 +71,7 @@ int ext_read_array_struct(struct ext_state *state, struct ext_array *array, cons
     if (a && ext_check_ndim(name, a->ndim) == 0) {
         const int dtype = dtype_of(state, a, object);
         result = dtype < 0 ? ext_dtype_refuse(name, PyObject_GetAttr(object, state->names[EXT_NAME_dtype]))
-                           : fill(array, name, a, ext_dtype_dlpack(dtype));
+                           : fill(array, name, a, ext_dtype_dlpack((enum ext_dtype)dtype));
     }
     Py_XDECREF(capsule); /* the memory is the array's, and the caller holds the array */
     return result;

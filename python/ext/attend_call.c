@@ -152,7 +152,7 @@ int ext_call_make_results(struct ext_state *state, struct ext_call *call, PyObje
     int64_t shape[3];
     if (out_shape(call, shape) < 0)
         return -1;
-    const int dtype = ext_dtype_of(call->arrays[F_Q].tensor.dtype);
+    const enum ext_dtype dtype = (enum ext_dtype)ext_dtype_of(call->arrays[F_Q].tensor.dtype);
     if (!objects[F_OUT] && make_result(state, call, objects, F_OUT, dtype, 3, shape) < 0)
         return -1;
     return with_lse && !objects[F_LSE] ? make_result(state, call, objects, F_LSE, EXT_F32, 2, shape) : 0;

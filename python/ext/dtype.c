@@ -49,7 +49,7 @@ static int load_all(struct ext_state *state, PyObject *module, bool of_ml_dtypes
 {
     PyObject *numpy = PyImport_ImportModule("numpy");
     int failed = numpy ? 0 : -1;
-    for (int i = 0; i < EXT_N_DTYPES && !failed; i++)
+    for (enum ext_dtype i = 0; i < EXT_N_DTYPES && !failed; i++)
         if (is_of_ml_dtypes(i) == of_ml_dtypes && !state->dtypes[i])
             failed = load(state, of_ml_dtypes ? module : numpy, numpy, i);
     Py_XDECREF(numpy);
