@@ -53,8 +53,13 @@ static folio_status launch(const struct cuda_plan *plan, const struct cuda_probl
                                         .grid = work.n_groups * plan->n_kv_heads,
                                         .block = plan->block,
                                         .shared_bytes = plan->shared_bytes,
-                                        .stream = stream };
-    void *parameters[] = { &args, &work, &span };
+                                        .stream = stream,
+                                        .overlaps = plan->config >= CUDA_DECODE };
+    struct cuda_decode decode = plan->decode;
+    struct cu_tensor_map maps[2];
+    if (plan->config >= CUDA_DECODE)
+        FOLIO_TRY(folio__cuda_decode_maps(&maps[0], &maps[1], plan, &args));
+    void *parameters[] = { &args, &work, &span, &decode, &maps[0], &maps[1] }; /* the generic kernel takes three */
     return folio__cuda_launch(plan->device, &launch, parameters);
 }
 

@@ -41,7 +41,7 @@ static struct cuda_problem problem_of(const struct problem *p, const struct atte
                               .batch = p->batch,
                               .n_tokens = p->n_tokens,
                               .capacity = capacity_of(p),
-                              .max_q_len = p->max_q_len,
+                              .max_q_len = p->has_q_indptr ? p->max_q_len : min_i64(p->n_tokens, 1),
                               .max_kv_len = min_i64(p->max_kv_len, min_i64(p->bias_keys, p->mask_keys)) };
     if (p->is_csr)
         c.kv_indptr = indices_of(&p->kv_indptr, host & PROBLEM_KV_INDPTR);

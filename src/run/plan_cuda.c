@@ -38,6 +38,7 @@ static folio_status generic_geometry(struct cuda_plan *plan, const struct cuda_p
                   "head_dim %lld, %lld: more than shared memory of the device holds", (long long)d_qk, (long long)d_v);
     plan->block = GENERIC_THREADS;
     plan->span.tile_rows = (i32)rows;
+    plan->span.min_leaf = 1;
     i32 per_sm = 1;
     CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, plan->attend_function, plan->block, plan->shared_bytes));
     plan->work.n_groups = (i32)max_i64(1, (i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads);
@@ -111,7 +112,7 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
     plan->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);
 }
 
-static folio_status choose_config(i32 *config, const struct cuda_problem *p)
+static folio_status choose_config(struct cuda_plan *plan, const struct cuda_problem *p)
 {
     FOLIO_REQUIRE(!p->args.score_mod && !p->args.mask_mod && !p->args.block_mask, FOLIO_ENOTSUP,
                   "score_mod, mask_mod, block_mask: not on the CUDA backend");
@@ -119,8 +120,10 @@ static folio_status choose_config(i32 *config, const struct cuda_problem *p)
     FOLIO_REQUIRE(p->args.page_size <= INT32_MAX && p->n_tokens <= INT32_MAX && p->batch < (1 << 28), FOLIO_ENOTSUP,
                   "page_size %lld, n_tokens %lld, batch %lld: more than the CUDA backend counts",
                   (long long)p->args.page_size, (long long)p->n_tokens, (long long)p->batch);
-    *config = folio__cuda_generic_id(p->args.q.dtype, p->args.k.dtype);
-    FOLIO_REQUIRE(*config >= 0, FOLIO_ENOTSUP, "q %s with pages %s: no CUDA kernel",
+    plan->config = folio__cuda_choose_decode(plan, p);
+    if (plan->config < 0)
+        plan->config = folio__cuda_generic_id(p->args.q.dtype, p->args.k.dtype);
+    FOLIO_REQUIRE(plan->config >= 0, FOLIO_ENOTSUP, "q %s with pages %s: no CUDA kernel",
                   folio__dtype_name((enum dtype)p->args.q.dtype), folio__dtype_name((enum dtype)p->args.k.dtype));
     return FOLIO_OK;
 }
@@ -133,9 +136,6 @@ const char *folio__cuda_plan_kernel(const struct cuda_plan *plan)
 folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *p)
 {
     *plan = (struct cuda_plan){ .device = ctx->cuda };
-    FOLIO_TRY(choose_config(&plan->config, p));
-    FOLIO_TRY(folio__cuda_function(&plan->plan_function, plan->device, CUDA_PLAN, 0));
-    FOLIO_TRY(folio__cuda_function(&plan->attend_function, plan->device, plan->config, 0));
     plan->max_kv_len = min_i64(p->max_kv_len, MAX_KV_LEN);
     plan->n_kv_heads = p->args.n_kv_heads;
     plan->span = (struct cuda_span){
@@ -145,7 +145,13 @@ folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx
         .align = p->args.align,
         .group = p->args.group,
     };
-    FOLIO_TRY(generic_geometry(plan, p));
+    FOLIO_TRY(choose_config(plan, p));
+    FOLIO_TRY(folio__cuda_function(&plan->plan_function, plan->device, CUDA_PLAN, 0));
+    FOLIO_TRY(folio__cuda_function(&plan->attend_function, plan->device, plan->config, 0));
+    if (plan->config >= CUDA_DECODE)
+        folio__cuda_decode_geometry(plan, p);
+    else
+        FOLIO_TRY(generic_geometry(plan, p));
     layout(plan, p);
     return FOLIO_OK;
 }

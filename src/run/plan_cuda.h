@@ -16,6 +16,8 @@ struct cuda_plan {
     i32 error_index; /* of its record; 0: the one of calls without a plan */
     i32 block;       /* threads */
     i32 n_kv_heads;
+    bool uses_boxes; /* the decode kernel with tensor maps */
+    struct cuda_decode decode;
     size_t shared_bytes;
     struct cuda_span span;
     struct cuda_work work; /* pointers into memory below */
@@ -35,5 +37,13 @@ folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct 
                                      cu_stream stream);
 folio_status folio__cuda_plan_indices(const void **device, const struct cuda_plan *plan, i32 which,
                                       const struct cuda_indices *indices, cu_stream stream);
+
+/* The row of the decode kernel for a problem, or -1: then decode and uses_boxes mean nothing. */
+i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem *problem);
+/* Its block, shared memory, groups. */
+void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *problem);
+/* Maps of K and V for one call. EINVAL when data is not where the copy engine can read. */
+folio_status folio__cuda_decode_maps(struct cu_tensor_map *k, struct cu_tensor_map *v, const struct cuda_plan *plan,
+                                     const struct attend_args *args);
 
 #endif

@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel/cuda/driver.h"
 #include "rig.h"
+#include "run/folio_plan.h"
+#include "run/plan_cuda.h"
 
 struct row {
     const char *name;
@@ -22,7 +23,7 @@ struct row {
 
 struct cell {
     struct row row;
-    double us, tb_per_s, tflop_per_s;
+    double us, probe_us, tb_per_s, tflop_per_s; /* probe_us: the loaders alone; 0 = there is no such kernel */
     char note[96];
 };
 
@@ -216,6 +217,22 @@ static double time_attend(struct rig *rig, struct setup *s, folio_plan *plan, fo
     return us;
 }
 
+/* The same launch with a kernel that only reads: what the loaders can do at best. */
+static double time_probe(struct rig *rig, struct setup *s, folio_plan *plan, folio_attend_args *args, i32 repeats)
+{
+    struct cuda_plan *inner = plan->backend_data;
+    const cu_function own = inner->attend_function;
+    const struct cuda_decode_key *key = &folio__cuda_configs[inner->config].decode;
+    if (inner->config < CUDA_DECODE || key->dtype != DTYPE_BF16 || key->d_qk != 128 || key->d_v != 128)
+        return 0;
+    if (key->rows != 8)
+        return 0;
+    MUST(folio__cuda_function(&inner->attend_function, inner->device, CUDA_PROBE + !inner->uses_boxes, 0));
+    const double us = time_attend(rig, s, plan, args, repeats);
+    inner->attend_function = own;
+    return us;
+}
+
 static void measure(struct rig *rig, struct cell *cell)
 {
     const struct row *r = &cell->row;
@@ -239,6 +256,7 @@ static void measure(struct rig *rig, struct cell *cell)
     const double once = time_attend(rig, &s, plan, &args, s.n_copies);
     const i32 rounds = (i32)fmin(fmax(2000 / (once * s.n_copies), 1), 64);
     cell->us = time_attend(rig, &s, plan, &args, rounds * s.n_copies);
+    cell->probe_us = time_probe(rig, &s, plan, &args, rounds * s.n_copies);
     cell->tb_per_s = 2.0 * (double)s.kv_tokens * r->n_kv_heads * r->dim * 2 / cell->us / 1e6;
     cell->tflop_per_s = 4.0 * s.pairs * r->n_q_heads * r->dim / cell->us / 1e6;
     MUST(folio_plan_status(plan));
@@ -249,9 +267,10 @@ static void measure(struct rig *rig, struct cell *cell)
 static void print_json(FILE *file, const struct cell *c)
 {
     fprintf(file,
-            "{\"row\": \"%s\", \"page\": %d, \"us\": %.2f, \"tb_per_s\": %.3f, \"tflop_per_s\": %.1f, \"kernel\": "
+            "{\"row\": \"%s\", \"page\": %d, \"us\": %.2f, \"probe_us\": %.2f, \"tb_per_s\": %.3f, \"tflop_per_s\": "
+            "%.1f, \"kernel\": "
             "\"%s\"}\n",
-            c->row.name, c->row.page_size, c->us, c->tb_per_s, c->tflop_per_s, c->note);
+            c->row.name, c->row.page_size, c->us, c->probe_us, c->tb_per_s, c->tflop_per_s, c->note);
 }
 
 void bench(struct rig *rig, const char *json_path)
@@ -259,15 +278,17 @@ void bench(struct rig *rig, const char *json_path)
     static struct cell cells[MAX_CELLS];
     i32 n = 0;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        if (!strstr(rows[i].name, rig->rows))
+            continue;
         cells[n].row = rows[i];
         measure(rig, &cells[n]);
         n++;
     }
     FILE *file = fopen(json_path, "w");
-    printf("%-30s %5s %9s %7s %8s\n", "row", "page", "us", "TB/s", "TFLOP/s");
+    printf("%-30s %5s %9s %9s %7s %8s\n", "row", "page", "us", "read only", "TB/s", "TFLOP/s");
     for (i32 i = 0; i < n; i++) {
-        printf("%-30s %5d %9.2f %7.3f %8.1f  %s\n", cells[i].row.name, cells[i].row.page_size, cells[i].us,
-               cells[i].tb_per_s, cells[i].tflop_per_s, cells[i].note);
+        printf("%-30s %5d %9.2f %9.2f %7.3f %8.1f  %s\n", cells[i].row.name, cells[i].row.page_size, cells[i].us,
+               cells[i].probe_us, cells[i].tb_per_s, cells[i].tflop_per_s, cells[i].note);
         if (file)
             print_json(file, &cells[i]);
     }

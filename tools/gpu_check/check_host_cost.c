@@ -52,6 +52,19 @@ static void run(struct rig *rig)
         attend = each < attend ? each : attend;
         update = each_update < update ? each_update : update;
     }
+    cu_event begin, end;
+    float ms = 0;
+    MUST_CU(rig, event_create, (&begin, 0));
+    MUST_CU(rig, event_create, (&end, 0));
+    MUST_CU(rig, event_record, (begin, rig->stream));
+    for (i32 i = 0; i < 200; i++)
+        MUST(folio_plan_update(plan, &m.device_args, rig->stream));
+    MUST_CU(rig, event_record, (end, rig->stream));
+    MUST_CU(rig, stream_synchronize, (rig->stream));
+    MUST_CU(rig, event_elapsed, (&ms, begin, end));
+    printf("  device %.2f us a folio_plan_update, one after another\n", (double)ms * 1e3 / 200);
+    rig->api->event_destroy(begin);
+    rig->api->event_destroy(end);
     expect(rig, folio__alloc_count() == allocated, "attend and update allocate nothing on the host");
     printf("  host  %.2f us a folio_attend, %.2f us a folio_plan_update\n", attend, update);
     folio_plan_destroy(&plan);

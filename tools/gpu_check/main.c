@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * main.c: gpu_check [--small] [--only NAME] [--seed N] [--verbose] [--bench FILE.json]: all checks, then a line
- * each. */
+ * main.c: gpu_check [--small] [--only NAME] [--seed N] [--verbose] [--bench FILE.json] [--rows NAME]: all checks,
+ * then a line each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static void run_check(struct rig *rig, const struct check *check)
 
 int main(int argc, char **argv)
 {
-    struct rig rig = { .seed = 1000, .only = "" };
+    struct rig rig = { .seed = 1000, .only = "", .rows = "" };
     const char *bench_path = NULL;
     for (int i = 1; i < argc; i++) {
         const bool has_value = i + 1 < argc;
@@ -71,10 +71,14 @@ int main(int argc, char **argv)
             rig.only = argv[++i];
         else if (!strcmp(argv[i], "--seed") && has_value)
             rig.seed = strtoull(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--rows") && has_value)
+            rig.rows = argv[++i];
         else if (!strcmp(argv[i], "--bench") && has_value)
             bench_path = argv[++i];
         else {
-            fprintf(stderr, "usage: gpu_check [--small] [--verbose] [--only NAME] [--seed N] [--bench FILE.json]\n");
+            fprintf(
+                stderr,
+                "usage: gpu_check [--small] [--verbose] [--only NAME] [--seed N] [--bench FILE.json] [--rows NAME]\n");
             return 2;
         }
     }

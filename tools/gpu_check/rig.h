@@ -17,6 +17,7 @@ struct rig {
     u64 seed;
     i32 n_passed, n_failed, n_skipped;
     const char *only; /* run checks whose name contains this */
+    const char *rows; /* time rows whose name contains this */
     bool is_small;    /* few and small cases: for slow checkers of memory */
     bool is_verbose;
     double worst; /* largest error / tolerance of the running check */

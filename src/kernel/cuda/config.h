@@ -9,8 +9,10 @@ enum cuda_config_id {
     CUDA_PLAN,
     CUDA_PAGES,
     CUDA_MERGE,
-    CUDA_GENERIC, /* + pair of q and page dtypes, see CUDA_GENERIC_PAIRS */
-    CUDA_N_CONFIGS = CUDA_GENERIC + 5,
+    CUDA_GENERIC,                  /* + pair of q and page dtypes */
+    CUDA_PROBE = CUDA_GENERIC + 5, /* + gather: the decode kernel's loaders alone, to measure reading */
+    CUDA_DECODE = CUDA_PROBE + 2,  /* + what folio__cuda_decode_id finds */
+    CUDA_N_CONFIGS = CUDA_DECODE + 2 * 44,
 };
 
 enum { CUDA_MAX_DEFINES = 8, CUDA_MAX_SYMBOLS = 4, CUDA_MIN_ARCH = 80 };
@@ -21,11 +23,19 @@ struct cuda_config {
     const char *symbols[CUDA_MAX_SYMBOLS]; /* its kernels; NULL after the last */
     const char *defines[CUDA_MAX_DEFINES]; /* NVRTC options; NULL after the last */
     i32 arch_specific;                     /* uses wgmma or setmaxnreg: compiled for sm_90a, and only for that */
+    i32 min_arch;                          /* 0 = CUDA_MIN_ARCH */
+    struct cuda_decode_key {
+        i32 dtype, d_qk, d_v, rows; /* enum dtype; 8, 16 or 32 rows of a tile */
+        i32 gather, full;           /* pages not through the copy engine; softcap and ALiBi */
+    } decode;
 };
 
 extern const struct cuda_config folio__cuda_configs[CUDA_N_CONFIGS];
 
 /* The generic kernel for these two (enum dtype), or -1. */
 i32 folio__cuda_generic_id(i32 q_dtype, i32 page_dtype);
+
+/* The decode kernel with this key, or -1. */
+i32 folio__cuda_decode_id(const struct cuda_decode_key *key);
 
 #endif

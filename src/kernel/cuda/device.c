@@ -2,6 +2,7 @@
  * device.c: opening and closing CUDA contexts, loading kernels, launching. */
 #include "kernel/cuda/device.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -147,6 +148,8 @@ folio_status folio__cuda_open(struct cuda_device **out, const folio_context_conf
     FOLIO_REQUIRE(d, FOLIO_ENOMEM, "no memory for a CUDA device");
     d->api = api;
     d->pid = getpid();
+    const char *check = getenv("FOLIO_CHECK");
+    d->checks_calls = check && check[0] == '1';
     folio_status status = choose_context(d, cfg);
     if (status != FOLIO_OK) {
         folio__free(d);

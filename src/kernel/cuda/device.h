@@ -34,8 +34,9 @@ struct cuda_device {
     cu_context context;
     u64 context_id;
     cu_device device;
-    bool is_primary; /* retained by us */
-    bool has_pools;  /* cuMemAllocAsync works */
+    bool is_primary;   /* retained by us */
+    bool has_pools;    /* cuMemAllocAsync works */
+    bool checks_calls; /* FOLIO_CHECK=1 when it was opened: every call waits and reports */
     i32 ordinal, arch, n_sms, shared_optin;
     char **dirs; /* [n_dirs] folders to look for NVRTC in */
     i32 n_dirs;

@@ -2,7 +2,6 @@
  * memory.c: blocks of plans, error records. */
 #include "kernel/cuda/memory.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -144,9 +143,8 @@ folio_status folio__cuda_error_report(struct cuda_device *d, i32 index)
 
 folio_status folio__cuda_check_now(struct cuda_device *d, i32 index, cu_stream stream)
 {
-    const char *check = getenv("FOLIO_CHECK");
     bool capturing;
-    if (!check || check[0] != '1')
+    if (!d->checks_calls)
         return FOLIO_OK;
     FOLIO_TRY(folio__cuda_is_capturing(&capturing, d, stream));
     if (capturing)

@@ -20,7 +20,7 @@ struct cuda_error *folio__cuda_error_on_device(const struct cuda_device *device,
 
 /* ERANGE when the record holds an error, in words, once: the record is empty then. */
 folio_status folio__cuda_error_report(struct cuda_device *device, i32 index);
-/* With FOLIO_CHECK=1 in the environment: wait for the stream, then report. Not inside a capture. */
+/* With FOLIO_CHECK=1 in the environment at open: wait for the stream, then report. Not inside a capture. */
 folio_status folio__cuda_check_now(struct cuda_device *device, i32 index, cu_stream stream);
 
 #endif

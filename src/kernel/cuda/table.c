@@ -57,9 +57,10 @@ folio_status folio_cuda_compile(int32_t row, int32_t arch, const char *const *li
     FOLIO_REQUIRE(row >= 0 && row < CUDA_N_CONFIGS, FOLIO_EINVAL, "row %d: allowed 0 .. %d", (int)row,
                   CUDA_N_CONFIGS - 1);
     const struct cuda_config *config = &folio__cuda_configs[row];
-    FOLIO_REQUIRE(arch >= CUDA_MIN_ARCH && (!config->arch_specific || arch == 90), FOLIO_ENOTSUP,
-                  "%s: architecture %d; allowed %s", config->name, (int)arch,
-                  config->arch_specific ? "90" : "80 and newer");
+    const i32 min_arch = config->min_arch ? config->min_arch : CUDA_MIN_ARCH;
+    FOLIO_REQUIRE(arch >= min_arch && (!config->arch_specific || arch == 90), FOLIO_ENOTSUP,
+                  "%s: architecture %d; allowed %s%d", config->name, (int)arch,
+                  config->arch_specific ? "only " : "from ", config->arch_specific ? 90 : (int)min_arch);
     const struct cuda_search search = { .dirs = lib_dirs, .n_dirs = n_lib_dirs };
     const char *options[CUDA_MAX_OPTIONS];
     char arch_text[32];

@@ -6,6 +6,9 @@
 #define TREE_THREADS GENERIC_THREADS
 #define TREE_TID ((i32)threadIdx.x)
 #define TREE_SYNC() __syncthreads()
+#define TREE_D_V generic_d_v
+#define TREE_PITCH generic_d_v
+static __shared__ int generic_d_v;
 #include "kernel/cuda/device/scores.cuh"
 #include "kernel/cuda/device/tree.cuh"
 
@@ -250,7 +253,8 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
     tree.group = (i32)blockIdx.x / a.n_kv_heads;
     tree.head = (i32)blockIdx.x % a.n_kv_heads;
     tree.n_kv_heads = a.n_kv_heads;
-    tree.d_v = a.out.dim;
+    if (threadIdx.x == 0)
+        generic_d_v = a.out.dim;
     tree.start = work.starts[tree.group];
     __shared__ struct unit shared_unit; /* not in registers: there are too few */
     struct unit *u = &shared_unit;
@@ -272,7 +276,7 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
             leaf_scores(&g, &a, &span, u, tree.head, leaf, work.error);
             __syncthreads();
             if (*g.is_bad) {
-                leaf_poison(&g, u->n_rows, tree.d_v);
+                leaf_poison(&g, u->n_rows, a.out.dim);
             } else {
                 leaf_softmax(&g, u->n_rows);
                 __syncthreads();
@@ -280,7 +284,7 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
             }
             if (tree_add(&tree, u, leaf, begin, end, &done)) {
                 FOR_ROWS(r, u->n_rows)
-                write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * tree.d_v, g.root.m[r], g.root.l[r]);
+                write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * a.out.dim, g.root.m[r], g.root.l[r]);
             }
             __syncthreads();
         }

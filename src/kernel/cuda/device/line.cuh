@@ -7,9 +7,9 @@
 
 /* Keys of a leaf: a function of the sequence's own length only. Short sequences get short leaves, so that one sequence
  * alone still spreads over the machine. */
-DEVICE i32 leaf_tokens(i32 n)
+DEVICE i32 leaf_tokens(const struct cuda_span *span, i32 n)
 {
-    return n <= 512 ? 64 : n <= 2048 ? 128 : MAX_LEAF;
+    return max(n <= 512 ? 64 : n <= 1024 ? 128 : MAX_LEAF, span->min_leaf);
 }
 
 struct keys {
@@ -54,7 +54,7 @@ DEVICE i32 last_row(const struct cuda_span *span, i32 m, i32 tile)
 DEVICE struct line line_of(const struct cuda_span *span, i32 m, i32 n)
 {
     struct line line;
-    line.leaf = leaf_tokens(n);
+    line.leaf = leaf_tokens(span, n);
     line.n_tiles = (i32)(((i64)m * span->group + span->tile_rows - 1) / span->tile_rows);
     line.base = 0;
     line.n_leaves = 1;
@@ -79,9 +79,8 @@ struct unit {
     i64 place;                /* of leaf 0 on the sequence's line: leaf x lies at place + x */
 };
 
-DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *seqs, i32 seq, i32 tile)
+DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq s, i32 seq, i32 tile)
 {
-    const struct cuda_seq s = seqs[seq];
     const struct line line = line_of(span, s.q_len, s.kv_len);
     struct unit u;
     u.seq = seq;
@@ -103,6 +102,7 @@ DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *
 
 /* Walk a group's range: unit by unit, with the leaves begin .. end of each that are the group's. */
 struct walk {
+    struct cuda_seq at; /* of seq */
     i32 seq, end_seq;
     i64 pos, end_pos;
 };
@@ -110,7 +110,7 @@ struct walk {
 DEVICE struct walk walk_begin(const struct cuda_work *work, i32 group)
 {
     const struct cuda_start a = work->starts[group], b = work->starts[group + 1];
-    struct walk walk = { a.seq, b.seq, a.pos, b.pos };
+    struct walk walk = { a.first, a.seq, b.seq, a.pos, b.pos };
     return walk;
 }
 
@@ -120,15 +120,15 @@ DEVICE bool walk_next(struct walk *walk, struct unit *u, i32 *begin, i32 *end, c
     for (;;) {
         if (walk->seq > walk->end_seq || (walk->seq == walk->end_seq && walk->pos >= walk->end_pos))
             return false;
-        const struct cuda_seq s = work->seqs[walk->seq];
-        const struct line line = line_of(span, s.q_len, s.kv_len);
+        const struct line line = line_of(span, walk->at.q_len, walk->at.kv_len);
         const i32 tile = (i32)(walk->pos / line.n_leaves);
         if (tile >= line.n_tiles) {
-            walk->seq++;
             walk->pos = 0;
+            if (++walk->seq < work->batch)
+                walk->at = work->seqs[walk->seq];
             continue;
         }
-        *u = unit_of(span, work->seqs, walk->seq, tile);
+        *u = unit_of(span, walk->at, walk->seq, tile);
         const i64 stop = walk->seq == walk->end_seq ? walk->end_pos : (i64)line.n_tiles * line.n_leaves;
         *begin = (i32)max((i64)u->leaf_begin, walk->pos - u->place);
         *end = (i32)min((i64)u->leaf_end, stop - u->place);

@@ -106,7 +106,7 @@ DEVICE i32 group_of(const struct cuda_start *starts, i32 upto, i32 seq, i64 pos)
 DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
 {
     const struct cuda_work *w = &p->work;
-    struct cuda_start s = { w->batch, g, g, 0, 0 };
+    struct cuda_start s = { w->batch, g, g, 0, 0, { 0, 0, 0, 0 } };
     const i64 target = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
     if (g < w->n_groups && target < total) {
         s.seq = find_seq(w->cost, w->batch, target);
@@ -115,6 +115,7 @@ DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
         s.pos = g == 0 ? 0 : (target - w->cost[s.seq]) / leaf_cost(&line);
         if (g == 0)
             s.seq = 0;
+        s.first = w->seqs[s.seq];
     }
     w->starts[g] = s;
 }
@@ -130,7 +131,7 @@ DEVICE void link(const struct cuda_plan_args *p, i32 g)
     const struct line line = line_of(&p->span, seq.q_len, seq.kv_len);
     if (s->pos >= (i64)line.n_tiles * line.n_leaves)
         return;
-    const struct unit u = unit_of(&p->span, w->seqs, s->seq, (i32)(s->pos / line.n_leaves));
+    const struct unit u = unit_of(&p->span, seq, s->seq, (i32)(s->pos / line.n_leaves));
     const i32 leaf = (i32)(s->pos - u.place);
     if (leaf <= u.leaf_begin || leaf >= u.leaf_end)
         return;

@@ -9,14 +9,20 @@
  *   SLOT_NODES + i     whole nodes of the unit cut where the group begins, i-th whose first leaf is the group's
  *   .. + n_nodes + i   the same for the unit that begins in this group and is cut where it ends
  *
- * Whoever completes a node or a unit (a counter of leaves, acquire-release) folds it; nobody waits for anybody.
- * The including kernel defines TREE_THREADS, TREE_TID (0 ..) and TREE_SYNC() for the threads that fold; row r is always
- * handled by warp r % (TREE_THREADS / 32), so that only arrivals need a barrier. */
+ * Whoever completes a node or a unit (a counter of leaves, acquire-release) folds it; nobody waits for anybody. The
+ * including kernel defines TREE_THREADS, TREE_TID (0 ..) and TREE_SYNC() for the threads that fold, TREE_D_V, the
+ * columns of o, and TREE_PITCH, floats from a row of o in shared memory to the next. Row r is always handled by warp
+ * r % (TREE_THREADS / 32), so that only arrivals need a barrier; in every 128 columns lane i has i, i + 32, i + 64,
+ * i + 96.
+ *
+ * Folding left to right means, for part i with maximum m[i]: M[i] = max(M[i-1], m[i]), o = fma(o, 2^(M[i-1] - M[i]),
+ * o[i] * 2^(m[i] - M[i])), and l alike, from M = -inf, o = l = 0. All code below does these operations in this
+ * order, one part at a time or many at once, so that where a fold happens changes no bit. */
 #pragma once
 #include "kernel/cuda/device/line.cuh"
 
 struct part {     /* in shared memory */
-    float *o;     /* [rows][d_v] */
+    float *o;     /* [rows][TREE_PITCH] */
     float *m, *l; /* [rows] */
 };
 
@@ -24,49 +30,41 @@ struct tree {
     const struct cuda_work *work;
     struct part leaf, node, root;
     i32 *flag; /* shared */
-    i32 group, head, n_kv_heads, d_v;
+    i32 group, head, n_kv_heads;
     struct cuda_start start; /* of the group */
 };
 
-/* The only fold there is: explicit operations, so that no compiler contracts them one way here and another there. */
-DEVICE void fold_row(float *o, float *m, float *l, const float *src_o, float src_m, float src_l, i32 d_v, bool is_slot)
+#define FOR_ROWS(r, n_rows) for (i32 r = TREE_TID >> 5; r < (n_rows); r += TREE_THREADS / 32)
+#define FOR_COLUMNS(d) _Pragma("unroll 4") for (i32 d = TREE_TID & 31; d < TREE_D_V; d += 32)
+
+/* What the sum so far counts when the maximum goes from old_m to m: 0 when there is no sum. */
+DEVICE float factor(float old_m, float m)
 {
-    const i32 lane = TREE_TID & 31;
-    const float old_m = *m, old_l = *l;
-    const float new_m = fmaxf(old_m, src_m);
-    const float keep = old_m == -INFINITY_F ? 0.0f : exp2_fast(__fsub_rn(old_m, new_m));
-    const float take = src_m == -INFINITY_F ? 0.0f : exp2_fast(__fsub_rn(src_m, new_m));
-    for (i32 d = lane; d < d_v; d += 32) {
-        const float x = is_slot ? __ldcg(src_o + d) : src_o[d];
-        o[d] = __fmaf_rn(o[d], keep, __fmul_rn(x, take));
-    }
+    return old_m == -INFINITY_F ? 0.0f : exp2_fast(__fsub_rn(old_m, m));
+}
+
+/* One part in shared memory into another, by one warp for one row. is_first: into an empty one. */
+DEVICE void fold_row(float *o, float *m, float *l, const float *src_o, float src_m, float src_l, bool is_first)
+{
+    const float old_m = is_first ? -INFINITY_F : *m, old_l = is_first ? 0.0f : *l;
+    const float new_m = fmaxf(old_m, src_m), keep = factor(old_m, new_m), take = factor(src_m, new_m);
+    FOR_COLUMNS(d)
+    o[d] = __fmaf_rn(is_first ? 0.0f : o[d], keep, __fmul_rn(src_o[d], take));
     __syncwarp();
-    if (lane == 0) {
+    if ((TREE_TID & 31) == 0) {
         *m = new_m;
         *l = __fmaf_rn(old_l, keep, __fmul_rn(src_l, take));
     }
     __syncwarp();
 }
 
-#define FOR_ROWS(r, n_rows) for (i32 r = TREE_TID >> 5; r < (n_rows); r += TREE_THREADS / 32)
-
-DEVICE void part_clear(const struct part *p, i32 n_rows, i32 d_v)
+DEVICE void part_fold(const struct part *dst, const struct part *src, i32 n_rows, bool is_first)
 {
     FOR_ROWS(r, n_rows)
-    {
-        for (i32 d = TREE_TID & 31; d < d_v; d += 32)
-            p->o[r * d_v + d] = 0.0f;
-        p->m[r] = -INFINITY_F;
-        p->l[r] = 0.0f;
-        __syncwarp();
-    }
+    fold_row(dst->o + r * TREE_PITCH, dst->m + r, dst->l + r, src->o + r * TREE_PITCH, src->m[r], src->l[r], is_first);
 }
 
-DEVICE void part_fold(const struct part *dst, const struct part *src, i32 n_rows, i32 d_v)
-{
-    FOR_ROWS(r, n_rows)
-    fold_row(dst->o + r * d_v, dst->m + r, dst->l + r, src->o + r * d_v, src->m[r], src->l[r], d_v, false);
-}
+/* ---- slots: o [tile_rows][d_v], m [tile_rows], l [tile_rows] */
 
 DEVICE float *slot_at(const struct tree *t, i32 group, i32 slot)
 {
@@ -75,26 +73,64 @@ DEVICE float *slot_at(const struct tree *t, i32 group, i32 slot)
 
 DEVICE void slot_store(const struct tree *t, i32 group, i32 slot, const struct part *src, i32 n_rows)
 {
-    float *to = slot_at(t, group, slot);
-    float *to_m = to + (i64)t->work->tile_rows * t->d_v, *to_l = to_m + t->work->tile_rows;
+    float *to = slot_at(t, group, slot), *to_m = to + (i64)t->work->tile_rows * TREE_D_V;
     FOR_ROWS(r, n_rows)
     {
-        for (i32 d = TREE_TID & 31; d < t->d_v; d += 32)
-            to[r * t->d_v + d] = src->o[r * t->d_v + d];
+        FOR_COLUMNS(d)
+        to[r * TREE_D_V + d] = src->o[r * TREE_PITCH + d];
         if ((TREE_TID & 31) == 0) {
             to_m[r] = src->m[r];
-            to_l[r] = src->l[r];
+            to_m[t->work->tile_rows + r] = src->l[r];
         }
     }
 }
 
-DEVICE void slot_fold(const struct tree *t, const struct part *dst, i32 group, i32 slot, i32 n_rows)
+/* The value of a column, summed over n <= 32 slots; keep, take: of slot `lane`. Loads run ahead of the sum. */
+DEVICE float fold_column(float o, const float *mine, i64 offset, float keep, float take, i32 n)
 {
-    const float *from = slot_at(t, group, slot);
-    const float *from_m = from + (i64)t->work->tile_rows * t->d_v, *from_l = from_m + t->work->tile_rows;
+#pragma unroll 8
+    for (i32 i = 0; i < n; i++) {
+        const float *from = (const float *)__shfl_sync(~0u, (u64)mine, i);
+        const float x = __ldcg(from + offset);
+        o = __fmaf_rn(o, __shfl_sync(~0u, keep, i), __fmul_rn(x, __shfl_sync(~0u, take, i)));
+    }
+    return o;
+}
+
+/* n <= 32 slots, in order, into dst; mine: the slot of place `lane`. */
+DEVICE void slots_fold(const struct tree *t, const struct part *dst, const float *mine, i32 n, i32 n_rows,
+                       bool is_first)
+{
+    const i32 lane = TREE_TID & 31, rows = t->work->tile_rows;
+    const i64 m_at = (i64)rows * TREE_D_V;
     FOR_ROWS(r, n_rows)
-    fold_row(dst->o + r * t->d_v, dst->m + r, dst->l + r, from + r * t->d_v, __ldcg(from_m + r), __ldcg(from_l + r),
-             t->d_v, true);
+    {
+        const float base = is_first ? -INFINITY_F : dst->m[r];
+        const float m = lane < n ? __ldcg(mine + m_at + r) : -INFINITY_F;
+        float top = m;
+        for (i32 i = 1; i < 32; i *= 2) {
+            const float other = __shfl_up_sync(~0u, top, i);
+            top = lane >= i ? fmaxf(top, other) : top;
+        }
+        top = fmaxf(base, top);
+        const float up = __shfl_up_sync(~0u, top, 1), before = lane == 0 ? base : up;
+        const float keep = factor(before, top), take = factor(m, top);
+        const float l = fold_column(is_first ? 0.0f : dst->l[r], mine, m_at + rows + r, keep, take, n);
+        const float last = __shfl_sync(~0u, top, n - 1);
+        for (i32 d = lane; d < (TREE_D_V + 31) / 32 * 32; d += 32) {
+            const i32 column = min(d, TREE_D_V - 1);
+            const float o = fold_column(is_first ? 0.0f : dst->o[r * TREE_PITCH + column], mine, r * TREE_D_V + column,
+                                        keep, take, n);
+            if (d < TREE_D_V)
+                dst->o[r * TREE_PITCH + d] = o;
+        }
+        __syncwarp();
+        if (lane == 0) {
+            dst->m[r] = last;
+            dst->l[r] = l;
+        }
+        __syncwarp();
+    }
 }
 
 /* Add n leaves to a counter; true for whoever makes it n_all: all slots are visible then, and the counter is 0. */
@@ -114,7 +150,9 @@ DEVICE bool arrive(const struct tree *t, i32 group, i32 which, i32 n, i32 n_all)
     return *(volatile i32 *)t->flag;
 }
 
-/* First leaf of a node within a unit. */
+/* ---- places */
+
+/* First leaf of a node within a unit, and the one behind its last. */
 DEVICE i32 node_begin(const struct unit *u, i32 node)
 {
     return max(u->leaf_begin, node * NODE_LEAVES);
@@ -134,6 +172,21 @@ DEVICE i32 start_leaf(const struct tree *t, const struct unit *u, i32 group)
     return (i32)clamp64(s.pos - u->place, u->leaf_begin, u->leaf_end);
 }
 
+/* The group that holds a leaf of a unit, the last that begins at or before it; first holds the unit's or node's
+ * first. */
+DEVICE i32 group_of_leaf(const struct tree *t, const struct unit *u, i32 first, i32 leaf)
+{
+    i32 low = first, high = t->work->n_groups - 1;
+    while (low < high) {
+        const i32 middle = (low + high + 1) / 2;
+        if (start_leaf(t, u, middle) <= leaf)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
 /* Slot of a whole node in the group that holds its first leaf; begin = start_leaf of that group. */
 DEVICE i32 node_slot(const struct tree *t, const struct unit *u, i32 begin, i32 node)
 {
@@ -143,35 +196,62 @@ DEVICE i32 node_slot(const struct tree *t, const struct unit *u, i32 begin, i32 
     return SLOT_NODES + node - (begin == node_begin(u, cut) ? cut : cut + 1);
 }
 
+/* ---- what is cut */
+
 /* A node that is complete in slots -> t->node, then its own slot. */
 DEVICE void node_finish(const struct tree *t, const struct unit *u, i32 node, i32 first)
 {
-    const i32 begin = node_begin(u, node), end = node_end(u, node);
-    part_clear(&t->node, u->n_rows, t->d_v);
-    slot_fold(t, &t->node, first, SLOT_PREFIX, u->n_rows);
-    i32 leaf = start_leaf(t, u, first + 1);
-    for (i32 g = first + 1; leaf < end; g++) {
-        const i32 stop = min(end, start_leaf(t, u, g + 1));
-        for (; leaf < stop; leaf++)
-            slot_fold(t, &t->node, g, leaf % NODE_LEAVES, u->n_rows);
-    }
-    (void)begin;
+    const i32 lane = TREE_TID & 31, end = node_end(u, node), behind = start_leaf(t, u, first + 1);
+    const i32 leaf = min(behind + lane - 1, end - 1); /* lane 0: the prefix */
+    const i32 group = lane == 0 ? first : group_of_leaf(t, u, first, leaf);
+    const float *mine = slot_at(t, group, lane == 0 ? SLOT_PREFIX : leaf % NODE_LEAVES);
+    slots_fold(t, &t->node, mine, 1 + end - behind, u->n_rows, true);
     slot_store(t, first, node_slot(t, u, start_leaf(t, u, first), node), &t->node, u->n_rows);
 }
 
 /* A unit whose nodes are all in slots -> t->root. */
 DEVICE void unit_finish(const struct tree *t, const struct unit *u, i32 first)
 {
-    part_clear(&t->root, u->n_rows, t->d_v);
-    i32 g = first, begin = start_leaf(t, u, g), next = start_leaf(t, u, g + 1);
-    const i32 n_nodes = (u->leaf_end + NODE_LEAVES - 1) / NODE_LEAVES;
-    for (i32 node = u->leaf_begin / NODE_LEAVES; node < n_nodes; node++) {
-        while (next <= node_begin(u, node)) {
-            g++;
-            begin = next;
-            next = start_leaf(t, u, g + 1);
+    const i32 lane = TREE_TID & 31, n_nodes = (u->leaf_end + NODE_LEAVES - 1) / NODE_LEAVES;
+    const i32 first_node = u->leaf_begin / NODE_LEAVES;
+    for (i32 node = first_node; node < n_nodes; node += 32) {
+        const i32 mine = min(node + lane, n_nodes - 1);
+        const i32 group = group_of_leaf(t, u, first, node_begin(u, mine));
+        const float *slot = slot_at(t, group, node_slot(t, u, start_leaf(t, u, group), mine));
+        slots_fold(t, &t->root, slot, min(32, n_nodes - node), u->n_rows, node == first_node);
+    }
+}
+
+/* A leaf of a node that began in this group: folded; the node, when it ends here, too. */
+DEVICE void add_to_node(const struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end, i32 *done)
+{
+    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    part_fold(&t->node, &t->leaf, u->n_rows, leaf == n_begin);
+    if (leaf == n_end - 1) {
+        if (begin == u->leaf_begin && end == u->leaf_end) {
+            part_fold(&t->root, &t->node, u->n_rows, n_begin == u->leaf_begin);
+            return;
         }
-        slot_fold(t, &t->root, g, node_slot(t, u, begin, node), u->n_rows);
+        slot_store(t, t->group, node_slot(t, u, begin, node), &t->node, u->n_rows);
+        *done += n_end - n_begin;
+    } else if (leaf == end - 1) {
+        slot_store(t, t->group, SLOT_PREFIX, &t->node, u->n_rows);
+        if (arrive(t, t->group, 0, end - n_begin, n_end - n_begin)) {
+            node_finish(t, u, node, t->group);
+            *done += n_end - n_begin;
+        }
+    }
+}
+
+/* A leaf of a node that began in an earlier group: kept as it is. */
+DEVICE void keep_leaf(const struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end, i32 *done)
+{
+    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    slot_store(t, t->group, leaf % NODE_LEAVES, &t->leaf, u->n_rows);
+    if ((leaf == end - 1 || leaf == n_end - 1) &&
+        arrive(t, t->start.node_first, 0, leaf + 1 - begin, n_end - n_begin)) {
+        node_finish(t, u, node, t->start.node_first);
+        *done += n_end - n_begin;
     }
 }
 
@@ -180,38 +260,15 @@ DEVICE void unit_finish(const struct tree *t, const struct unit *u, i32 first)
  * write. */
 DEVICE bool tree_add(const struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end, i32 *done)
 {
-    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
-    const bool is_cut = begin > n_begin; /* the node began in an earlier group */
-    const bool is_whole = begin == u->leaf_begin && end == u->leaf_end;
-    const bool is_last = leaf == end - 1;
-    if (!is_cut) {
-        if (leaf == n_begin)
-            part_clear(&t->node, u->n_rows, t->d_v);
-        part_fold(&t->node, &t->leaf, u->n_rows, t->d_v);
-        if (leaf == n_end - 1) {
-            if (is_whole) {
-                if (n_begin == u->leaf_begin)
-                    part_clear(&t->root, u->n_rows, t->d_v);
-                part_fold(&t->root, &t->node, u->n_rows, t->d_v);
-                return is_last;
-            }
-            slot_store(t, t->group, node_slot(t, u, begin, node), &t->node, u->n_rows);
-            *done += n_end - n_begin;
-        } else if (is_last) {
-            slot_store(t, t->group, SLOT_PREFIX, &t->node, u->n_rows);
-            if (arrive(t, t->group, 0, end - n_begin, n_end - n_begin)) {
-                node_finish(t, u, node, t->group);
-                *done += n_end - n_begin;
-            }
-        }
-    } else {
-        slot_store(t, t->group, leaf % NODE_LEAVES, &t->leaf, u->n_rows);
-        if ((is_last || leaf == n_end - 1) && arrive(t, t->start.node_first, 0, leaf + 1 - begin, n_end - n_begin)) {
-            node_finish(t, u, node, t->start.node_first);
-            *done += n_end - n_begin;
-        }
-    }
-    if (!is_last || *done == 0)
+    if (begin > node_begin(u, leaf / NODE_LEAVES))
+        keep_leaf(t, u, leaf, begin, end, done);
+    else
+        add_to_node(t, u, leaf, begin, end, done);
+    if (leaf != end - 1)
+        return false;
+    if (begin == u->leaf_begin && end == u->leaf_end)
+        return true;
+    if (*done == 0)
         return false;
     const i32 first = begin > u->leaf_begin ? t->start.unit_first : t->group;
     if (!arrive(t, first, 1, *done, u->leaf_end - u->leaf_begin))

@@ -60,7 +60,8 @@ struct cuda_start { /* where a group's range begins */
     i32 node_first; /* the group that holds the first leaf of the node cut here; this group when none is */
     i32 unit_first; /* the same for the unit (sequence, tile) */
     i32 unused;
-    i64 pos; /* tile * leaves + leaf within the sequence */
+    i64 pos;               /* tile * leaves + leaf within the sequence */
+    struct cuda_seq first; /* the sequence: one read less before the first page is asked for */
 };
 
 /* What the plan kernel makes, in device memory. */
@@ -86,6 +87,16 @@ struct cuda_span {
     i32 causal, align;
     i32 group;
     i32 tile_rows;
+    i32 min_leaf; /* keys of the shortest leaf: a tile of the kernel */
+    i32 unused;
+};
+
+/* How the decode kernel is set up for a problem. */
+struct cuda_decode {
+    i32 n_slots;   /* of each ring */
+    i32 box_shift; /* log2 of the tokens of a box: 3 .. 6, a divisor of the page size; gather: of a tile's tokens */
+    i32 n_parts;   /* buffers between consumers and mergers: 1 or 2 */
+    i32 unused;
 };
 
 struct cuda_plan_args {

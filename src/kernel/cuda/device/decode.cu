@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * decode.cu: K1a, attention of few packed rows (group x query rows) at the speed of memory. A block is a (group of
+ * the line, kv head). Each of 4 consumer warps owns 16 or 32 tokens of every tile and its own m, l, o over all rows,
+ * so that every byte of K and V is read from shared memory once; the four meet once a leaf, in the hands of the
+ * mergers.
+ *
+ * Compiled for CONFIG_DTYPE (of q and pages), CONFIG_D_QK, CONFIG_D_V, CONFIG_ROWS (8, 16 or 32 rows of a tile),
+ * CONFIG_GATHER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
+#include "kernel/cuda/device/fragments.cuh"
+#include "kernel/cuda/device/jobs.cuh"
+#define TREE_THREADS MERGERS
+#define TREE_TID ((i32)threadIdx.x - FIRST_MERGER)
+#define TREE_SYNC() sync_threads(MERGERS)
+#define TREE_D_V CONFIG_D_V
+#define TREE_PITCH (CONFIG_D_V + 4) /* the consumers' stores then fall into different banks */
+#include "kernel/cuda/device/tree.cuh"
+
+/* The mergers' memory, behind Q: [n_parts][CONSUMER_WARPS] parts, then node and root. */
+DEVICE struct part part_at(u8 *memory, const struct cuda_decode *decode, i32 rows, i32 which)
+{
+    float *at = (float *)(q_slots(memory, decode) + N_JOBS * Q_BYTES) + which * rows * (TREE_PITCH + 2);
+    struct part p = { at, at + rows * TREE_PITCH, at + rows * (TREE_PITCH + 1) };
+    return p;
+}
+
+/* ---- consumers */
+
+/* Weights of a tile's tokens for all rows. */
+DEVICE void weigh_tile(u32 p[STEPS][ROW_TILES][2], struct fragments *f, const struct consumer *c, const struct job *job,
+                       u32 k_at, i32 first, bool is_edge)
+{
+#pragma unroll
+    for (i32 t0 = 0; t0 < ROW_TILES; t0 += AT_ONCE) {
+        float s[STEPS][AT_ONCE][4];
+#pragma unroll
+        for (i32 step = 0; step < STEPS; step++)
+            scores(s[step], f, t0, k_at + c->k_offset[step], c);
+#pragma unroll
+        for (i32 t = 0; t < AT_ONCE; t++) {
+            float x[STEPS][4], top[2];
+#pragma unroll
+            for (i32 step = 0; step < STEPS; step++) {
+#pragma unroll
+                for (i32 i = 0; i < 4; i++)
+                    x[step][i] = s[step][t][i];
+                finish_scores(x[step], job, t0 + t, first + step * 16, is_edge);
+            }
+            raise(top, f, t0 + t, x);
+#pragma unroll
+            for (i32 step = 0; step < STEPS; step++)
+                weigh(p[step][t0 + t], f, t0 + t, x[step], top);
+        }
+    }
+}
+
+/* One tile. True when it had a bad page. */
+DEVICE bool use_tile(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 token,
+                     i32 n_slots)
+{
+    const i32 lane = threadIdx.x & 31, first = token + (i32)threadIdx.x / 32 * STEPS * 16;
+    const bool is_edge = token < job->all_begin || token + TILE > job->all_end;
+    u32 p[STEPS][ROW_TILES][2];
+    barrier_wait(&sh->k.full[c->tile.slot], c->tile.phase);
+    bool is_bad = sh->k.is_bad[c->tile.slot][0] | sh->k.is_bad[c->tile.slot][PRODUCERS - 1];
+    weigh_tile(p, f, c, job, c->k_slots + (u32)c->tile.slot * K_BYTES, first, is_edge);
+    __syncwarp();
+    if (lane == 0)
+        barrier_arrive(&sh->k.empty[c->tile.slot]);
+    barrier_wait(&sh->v.full[c->tile.slot], c->tile.phase);
+    is_bad |= sh->v.is_bad[c->tile.slot][0] | sh->v.is_bad[c->tile.slot][PRODUCERS - 1];
+#pragma unroll
+    for (i32 step = 0; step < STEPS; step++)
+        add_values(f, p[step], c->v_slots + (u32)c->tile.slot * V_BYTES + c->v_offset[step], c, first + step * 16,
+                   &job->keys, is_edge);
+    __syncwarp();
+    if (lane == 0)
+        barrier_arrive(&sh->v.empty[c->tile.slot]);
+    place_next(&c->tile, n_slots);
+    return is_bad;
+}
+
+DEVICE void skip_tile(struct consumer *c, struct shared *sh, i32 n_slots)
+{
+    barrier_wait(&sh->k.full[c->tile.slot], c->tile.phase);
+    barrier_wait(&sh->v.full[c->tile.slot], c->tile.phase);
+    __syncwarp();
+    if ((threadIdx.x & 31) == 0) {
+        barrier_arrive(&sh->k.empty[c->tile.slot]);
+        barrier_arrive(&sh->v.empty[c->tile.slot]);
+    }
+    place_next(&c->tile, n_slots);
+}
+
+DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 leaf,
+                     u8 *memory, const struct cuda_work *work, const struct cuda_decode *decode)
+{
+    const i32 warp = threadIdx.x / 32, rows = work->tile_rows;
+    const struct tiles tiles = tiles_of(&job->keys, job->leaf, leaf);
+    bool is_bad = false;
+    if (CONFIG_PROBE) {
+        for (i32 token = tiles.begin; token < tiles.end; token += TILE)
+            skip_tile(c, sh, decode->n_slots);
+        return;
+    }
+    fragments_clear(f);
+    for (i32 token = tiles.begin; token < tiles.end; token += TILE)
+        is_bad |= use_tile(f, c, sh, job, token, decode->n_slots);
+    const u32 n = sh->n_leaves[warp], slot = n & (u32)(decode->n_parts - 1), phase = n >> (decode->n_parts - 1) & 1;
+    barrier_wait(&sh->part_empty[slot], phase ^ 1);
+    const struct part p = part_at(memory, decode, rows, (i32)slot * CONSUMER_WARPS + warp);
+    fragments_store(f, p.o, p.m, p.l, TREE_PITCH, rows, is_bad);
+    __syncwarp();
+    if ((threadIdx.x & 31) == 0) {
+        sh->n_leaves[warp] = n + 1;
+        barrier_arrive(&sh->part_full[slot]);
+    }
+    __syncwarp();
+}
+
+DEVICE void consume(struct shared *sh, u8 *memory, const struct attend_args *a, const struct cuda_work *work,
+                    const struct cuda_decode *decode)
+{
+    struct consumer c;
+    struct fragments f;
+    c.k_slots = shared_address(memory);
+    c.v_slots = shared_address(v_slots(memory, decode));
+    c.tile.slot = 0;
+    c.tile.phase = 0;
+    find_lines(&c, decode->box_shift);
+    for (;;) {
+        const u32 *n = &sh->n_jobs[threadIdx.x / 32]; /* read again when needed: there are too few registers */
+        barrier_wait(&sh->job_full[*n % N_JOBS], *n / N_JOBS & 1);
+        const struct job *job = &sh->jobs[*n % N_JOBS];
+        if (job->is_none)
+            return;
+        c.q = shared_address(q_slots(memory, decode)) + *n % N_JOBS * Q_BYTES;
+        load_q(&f, &c);
+        for (i32 leaf = job->begin; leaf < job->end; leaf++)
+            use_leaf(&f, &c, sh, job, leaf, memory, work, decode);
+        __syncwarp();
+        if ((threadIdx.x & 31) == 0) {
+            barrier_arrive(&sh->job_empty[*n % N_JOBS]);
+            sh->n_jobs[threadIdx.x / 32] = *n + 1;
+        }
+        __syncwarp();
+    }
+}
+
+/* ---- producers */
+
+/* lines and code are constants here, and then everywhere below. */
+DEVICE void produce(struct source *s, i32 lines, i32 code, struct shared *sh, u8 *memory, const struct attend_args *a,
+                    const struct cuda_work *work, const struct cuda_span *span, const struct cuda_decode *decode)
+{
+    const bool writes_jobs = code == CUDA_ERROR_V_PAGE && s->part == 0;
+    struct walk walk = walk_begin(work, (i32)blockIdx.x / a->n_kv_heads);
+    struct place place = { 0, 0 }, job = { 0, 0 };
+    struct unit u;
+    i32 begin, end;
+    u64 policy = 0;
+    s->lines = lines;
+    s->code = code;
+    s->page_size = (u32)a->page_size;
+    s->error = work->error;
+    s->head = (i32)blockIdx.x % a->n_kv_heads;
+    s->n_slots = decode->n_slots;
+    s->box_shift = decode->box_shift;
+#if !CONFIG_GATHER
+    policy = policy_evict_first();
+#endif
+    while (walk_next(&walk, &u, &begin, &end, span, work)) {
+        if (writes_jobs)
+            write_job(sh, q_slots(memory, decode), &job, a, span, &u, begin, end, s->head);
+        load_unit(s, &u, begin, end, &place, policy);
+    }
+    if (writes_jobs)
+        write_job(sh, q_slots(memory, decode), &job, a, span, nullptr, 0, 0, s->head);
+}
+
+/* ---- mergers */
+
+/* The warps' parts of a leaf, in order -> the first of them. Parts lie rows * (TREE_PITCH + 2) floats apart. */
+DEVICE void fold_warps(const struct part *p, i32 n_rows, i32 rows)
+{
+    const i32 step = rows * (TREE_PITCH + 2);
+    FOR_ROWS(r, n_rows)
+    {
+        float keep[CONSUMER_WARPS], take[CONSUMER_WARPS], top = -INFINITY_F, l = 0.0f;
+#pragma unroll
+        for (i32 w = 0; w < CONSUMER_WARPS; w++) {
+            const float m = p->m[w * step + r], before = top;
+            top = fmaxf(top, m);
+            keep[w] = factor(before, top);
+            take[w] = factor(m, top);
+            l = __fmaf_rn(l, keep[w], __fmul_rn(p->l[w * step + r], take[w]));
+        }
+        FOR_COLUMNS(d)
+        {
+            float o = 0.0f;
+#pragma unroll
+            for (i32 w = 0; w < CONSUMER_WARPS; w++)
+                o = __fmaf_rn(o, keep[w], __fmul_rn(p->o[w * step + r * TREE_PITCH + d], take[w]));
+            p->o[r * TREE_PITCH + d] = o;
+        }
+        __syncwarp();
+        if ((threadIdx.x & 31) == 0) {
+            p->m[r] = top;
+            p->l[r] = l;
+        }
+        __syncwarp();
+    }
+}
+
+DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, const struct cuda_work *work,
+                  const struct cuda_span *span, const struct cuda_decode *decode)
+{
+    const i32 rows = work->tile_rows, n_parts = decode->n_parts;
+    struct tree tree;
+    struct place part = { 0, 0 };
+    struct unit u;
+    i32 begin, end;
+    tree.work = work;
+    tree.node = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS);
+    tree.root = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS + 1);
+    tree.flag = &sh->flag;
+    tree.group = (i32)blockIdx.x / a->n_kv_heads;
+    tree.head = (i32)blockIdx.x % a->n_kv_heads;
+    tree.n_kv_heads = a->n_kv_heads;
+    tree.start = work->starts[tree.group];
+    struct walk walk = walk_begin(work, tree.group);
+    while (walk_next(&walk, &u, &begin, &end, span, work)) {
+        i32 done = 0;
+        for (i32 leaf = begin; leaf < end; leaf++) {
+            barrier_wait(&sh->part_full[part.slot], part.phase);
+            tree.leaf = part_at(memory, decode, rows, part.slot * CONSUMER_WARPS);
+            fold_warps(&tree.leaf, u.n_rows, rows);
+            const bool is_mine = tree_add(&tree, &u, leaf, begin, end, &done);
+            __syncwarp();
+            if ((threadIdx.x & 31) == 0)
+                barrier_arrive(&sh->part_empty[part.slot]);
+            place_next(&part, n_parts);
+            if (is_mine)
+                FOR_ROWS(r, u.n_rows)
+            write_row(a, &u, tree.head, u.row_begin + r, tree.root.o + r * TREE_PITCH, tree.root.m[r], tree.root.l[r]);
+        }
+    }
+}
+
+/* ---- the block */
+
+DEVICE void make_barriers(struct shared *sh, i32 n_slots)
+{
+    const i32 fills = CONFIG_GATHER ? PRODUCERS * 33 : 1; /* every lane's copies, and a word that all were issued */
+    const i32 i = (i32)threadIdx.x;
+    if (i < n_slots) {
+        barrier_init(&sh->k.full[i], fills);
+        barrier_init(&sh->v.full[i], fills);
+        barrier_init(&sh->k.empty[i], CONSUMER_WARPS);
+        barrier_init(&sh->v.empty[i], CONSUMER_WARPS);
+    }
+    if (i < CONSUMER_WARPS)
+        sh->n_leaves[i] = sh->n_jobs[i] = 0;
+    if (i < N_JOBS) {
+        barrier_init(&sh->job_full[i], 1);
+        barrier_init(&sh->job_empty[i], CONSUMER_WARPS);
+        barrier_init(&sh->part_full[i], CONSUMER_WARPS);
+        barrier_init(&sh->part_empty[i], MERGER_WARPS);
+    }
+#if !CONFIG_GATHER
+    barriers_visible_to_copies();
+#endif
+    __syncthreads();
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    folio_decode(const __grid_constant__ struct attend_args a, const __grid_constant__ struct cuda_work work,
+                 const __grid_constant__ struct cuda_span span, const __grid_constant__ struct cuda_decode decode,
+                 const __grid_constant__ struct tensor_map k_map, const __grid_constant__ struct tensor_map v_map)
+{
+    extern __shared__ __align__(1024) u8 dynamic[];
+    __shared__ struct shared sh;
+    u8 *memory = dynamic + (-shared_address(dynamic) & 1023);
+    const i32 warp = (i32)threadIdx.x / 32;
+    make_barriers(&sh, decode.n_slots);
+    grid_wait(); /* all above may run beside the end of the grid before */
+    grid_launch_next();
+    if (warp < CONSUMER_WARPS) {
+        consume(&sh, memory, &a, &work, &decode);
+    } else if (warp < CONSUMER_WARPS + PRODUCERS) {
+        struct source s = { &a.k, &a.k_table, &k_map, &sh.k, memory };
+        s.part = warp - CONSUMER_WARPS;
+        produce(&s, K_LINES, CUDA_ERROR_PAGE, &sh, memory, &a, &work, &span, &decode);
+    } else if (warp < CONSUMER_WARPS + 2 * PRODUCERS) {
+        struct source s = { &a.v, &a.v_table, &v_map, &sh.v, v_slots(memory, &decode) };
+        s.part = warp - CONSUMER_WARPS - PRODUCERS;
+        produce(&s, V_LINES, CUDA_ERROR_V_PAGE, &sh, memory, &a, &work, &span, &decode);
+    } else if (!CONFIG_PROBE) {
+        merge(&sh, memory, &a, &work, &span, &decode);
+    }
+}

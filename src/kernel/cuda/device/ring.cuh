@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * ring.cuh: who works in a block of the decode kernel, and what passes between them.
+ *
+ *   K producers ──► ring of K tiles ──┐
+ *   V producers ──► ring of V tiles ──┼─► 4 consumer warps ──► parts of a leaf ──► 2 merger warps ──► slots, out, lse
+ *        └────────► jobs, with Q ─────┘
+ *
+ * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
+ *
+ * A slot of a ring of tiles holds TILE tokens of one kv head as boxes of a power of two tokens, each box as columns
+ * of 64 elements:
+ *
+ *   box 0: [64 elements of token 0][of token 1] ... | the next 64 of token 0 ... |      128 bytes a line
+ *   box 1: ...
+ *
+ * The 16-byte pieces of a line lie at piece ^ (line % 8): what the copy engine calls a 128-byte swizzle; eight lines
+ * of a matrix then never share a bank. */
+#pragma once
+#include "kernel/cuda/device/line.cuh"
+#include "kernel/cuda/device/ptx.cuh"
+
+enum {
+    CONSUMER_WARPS = 4,
+    MERGER_WARPS = 2,
+    PRODUCERS = CONFIG_GATHER && CONFIG_ROWS == 8 ? 2 : 1, /* warps for K, and for V */
+    CONSUMERS = 32 * CONSUMER_WARPS,
+    MERGERS = 32 * MERGER_WARPS,
+    FIRST_MERGER = CONSUMERS + 2 * PRODUCERS * 32, /* thread */
+    THREADS = FIRST_MERGER + MERGERS,
+    STEPS = CONFIG_D_QK <= 128 ? 2 : 1, /* of 16 tokens a warp and tile */
+    TILE = 16 * CONSUMER_WARPS * STEPS,
+    LINE = 128,                 /* bytes: 64 elements */
+    K_LINES = CONFIG_D_QK / 64, /* a token */
+    V_LINES = CONFIG_D_V / 64,
+    K_BYTES = TILE * K_LINES * LINE,
+    V_BYTES = TILE * V_LINES * LINE,
+    Q_PITCH = CONFIG_D_QK * 2 + 16, /* bytes */
+    Q_BYTES = CONFIG_ROWS * Q_PITCH,
+    MAX_SLOTS = 8,
+    N_JOBS = 2,
+    MAX_PARTS = 2,
+};
+
+struct ring {
+    u64 full[MAX_SLOTS], empty[MAX_SLOTS];
+    u8 is_bad[MAX_SLOTS][PRODUCERS]; /* a page id of the tile is none */
+};
+
+/* A unit, as consumers need it. */
+struct job {
+    struct keys keys;                                 /* that any row sees */
+    i32 leaf, begin, end;                             /* keys of a leaf; leaves of this block */
+    i32 is_none;                                      /* there are no more */
+    float scale;                                      /* base-2 */
+    float cap, cap_in;                                /* cap * log2 e; 2 * scale * log2 e / cap */
+    i32 all_begin, all_end;                           /* keys that every row sees */
+    i32 row_begin[CONFIG_ROWS], row_end[CONFIG_ROWS]; /* keys that a row sees */
+    i32 origin[CONFIG_ROWS];                          /* where a row stands */
+    float slope[CONFIG_ROWS];                         /* * log2 e */
+};
+
+struct shared {
+    struct ring k, v;
+    u64 job_full[N_JOBS], job_empty[N_JOBS];
+    u64 part_full[MAX_PARTS], part_empty[MAX_PARTS];
+    struct job jobs[N_JOBS];
+    u32 n_leaves[CONSUMER_WARPS], n_jobs[CONSUMER_WARPS]; /* that a consumer has finished: its places in those rings */
+    i32 flag;
+};
+
+/* A place in a ring of n slots. */
+struct place {
+    i32 slot;
+    u32 phase; /* of full; of empty it is the other one */
+};
+
+DEVICE void place_next(struct place *p, i32 n)
+{
+    if (++p->slot == n) {
+        p->slot = 0;
+        p->phase ^= 1;
+    }
+}
+
+/* Dynamic shared memory: tiles of K, of V (1024-byte aligned: the swizzle counts from there), Q of the jobs, then the
+ * mergers' (decode.cu). */
+DEVICE u8 *v_slots(u8 *memory, const struct cuda_decode *decode)
+{
+    return memory + decode->n_slots * K_BYTES;
+}
+
+DEVICE u8 *q_slots(u8 *memory, const struct cuda_decode *decode)
+{
+    return memory + decode->n_slots * (K_BYTES + V_BYTES);
+}
+
+/* Tiles of a leaf that hold a visible key: tokens begin, begin + TILE, ... < end. */
+struct tiles {
+    i32 begin, end;
+};
+
+DEVICE struct tiles tiles_of(const struct keys *keys, i32 leaf_keys, i32 leaf)
+{
+    const i32 first = leaf * leaf_keys, behind = first + leaf_keys;
+    struct tiles t;
+    t.begin = first + max(keys->begin - first, 0) / TILE * TILE;
+    t.end = min(behind, keys->end);
+    return t;
+}
+
+/* Byte offset in a slot of a token's first line; the swizzle of its pieces is token % 8 * 16. */
+DEVICE u32 token_offset(i32 token, i32 box_shift, i32 n_lines)
+{
+    return (u32)((token >> box_shift << box_shift) * n_lines + (token & ((1 << box_shift) - 1))) * LINE;
+}

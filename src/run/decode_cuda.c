@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * decode_cuda.c: whether the decode kernel can take a problem, and how it is set up for one. */
+#include "base/bits.h"
+#include "base/status.h"
+#include "run/plan_cuda.h"
+
+enum {            /* ring.cuh and decode.cu have these numbers too */
+       WARPS = 4, /* consumers */
+       THREADS = 8 * 32,
+       GATHER_THREADS = 10 * 32, /* of 8 rows: two producers more */
+       MAX_SLOTS = 8,
+       MIN_SLOTS = 2,
+       GOOD_SLOTS = 3, /* worth more than a second buffer of parts */
+       MAX_PARTS = 2,
+       N_JOBS = 2,
+       PART_EXTRA = 4 + 2,  /* floats of a row beside its columns: pitch, m, l */
+       LINE = 128,          /* bytes: 64 elements */
+       COPY_ALIGN = 16,     /* of every address and stride, for either loader */
+       MAX_BOX = 64,        /* tokens */
+       MIN_BOX = 8,         /* a swizzled box is whole 1024-byte blocks */
+       FIXED_SHARED = 5120, /* what the kernel declares itself, and rounding */
+       OLD_RING = 96 * 1024,
+};
+
+static bool is_copyable(const struct pages_view *pages)
+{
+    const u64 bits =
+        (u64)(uintptr_t)pages->data | (u64)pages->page_stride | (u64)pages->slot_stride | (u64)pages->head_stride;
+    return bits % COPY_ALIGN == 0;
+}
+
+static bool fits_map(const struct pages_view *pages)
+{
+    const i64 limit = INT64_C(1) << 40;
+    return pages->page_stride < limit && pages->slot_stride < limit && pages->head_stride < limit &&
+           pages->n_pages <= INT32_MAX && pages->n_pages > 0;
+}
+
+/* log2 of the tokens of a box: the power of two in the page size, at most 64. */
+static i32 box_shift(i64 page_size)
+{
+    i32 shift = 6;
+    while (page_size % (1 << shift))
+        shift--;
+    return shift;
+}
+
+static i64 tile_of(i64 d_qk)
+{
+    return d_qk <= 128 ? 2 * 16 * WARPS : 16 * WARPS;
+}
+
+static i64 slot_bytes(const struct cuda_decode_key *key)
+{
+    return tile_of(key->d_qk) * (key->d_qk + key->d_v) * 2;
+}
+
+/* Q of the jobs; the parts of the warps, node and root. */
+static i64 other_bytes(const struct cuda_decode_key *key, i64 tile_rows, i32 n_parts)
+{
+    return N_JOBS * key->rows * (key->d_qk * 2 + 16) + (n_parts * WARPS + 2) * tile_rows * (key->d_v + PART_EXTRA) * 4;
+}
+
+static i32 n_slots(const struct cuda_plan *plan, const struct cuda_decode_key *key, i64 tile_rows, i32 n_parts)
+{
+    i64 room = plan->device->shared_optin - FIXED_SHARED - other_bytes(key, tile_rows, n_parts);
+    if (plan->device->arch < 90)
+        room = min_i64(room, OLD_RING);
+    return (i32)clamp_i64(room / slot_bytes(key), 0, MAX_SLOTS);
+}
+
+/* Rows of a tile change no bit, and neither does the depth of a ring: what is chosen here by the longest query of a
+ * batch must not. So fewer rows, where the parts of all would leave no room, but never another kernel. */
+static void share_memory(struct cuda_plan *plan, const struct cuda_decode_key *key, i64 packed)
+{
+    i32 rows = (i32)min_i64(packed, key->rows);
+    while (rows > 1 && n_slots(plan, key, rows, 1) < MIN_SLOTS)
+        rows = (rows + 1) / 2;
+    plan->decode.n_parts = n_slots(plan, key, rows, MAX_PARTS) >= GOOD_SLOTS ? MAX_PARTS : 1;
+    plan->decode.n_slots = n_slots(plan, key, rows, plan->decode.n_parts);
+    plan->span.tile_rows = rows;
+    plan->span.min_leaf = (i32)tile_of(key->d_qk);
+}
+
+i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    const struct attend_args *a = &p->args;
+    const i64 packed = max_i64(1, p->max_q_len * a->group);
+    struct cuda_decode_key key = { .dtype = a->q.dtype, .d_qk = a->q.dim, .d_v = a->out.dim };
+    if (a->q.dtype != a->k.dtype || a->bias.dtype || a->mask.dtype || !is_copyable(&a->k) || !is_copyable(&a->v))
+        return -1;
+    plan->decode.box_shift = box_shift(a->page_size);
+    plan->uses_boxes = 1 << plan->decode.box_shift >= MIN_BOX && fits_map(&a->k) && fits_map(&a->v) &&
+                       plan->device->arch >= 90 && plan->device->api->tensor_map_encode;
+    key.rows = packed <= 8 ? 8 : packed <= 16 || key.d_qk > 192 ? 16 : 32;
+    key.gather = !plan->uses_boxes;
+    key.full = a->softcap > 0 || a->alibi_slopes != NULL;
+    if (key.gather)
+        plan->decode.box_shift = tile_of(key.d_qk) == MAX_BOX ? 6 : 7;
+    const i32 id = folio__cuda_decode_id(&key);
+    if (id >= 0)
+        share_memory(plan, &key, packed);
+    return id >= 0 && plan->decode.n_slots >= MIN_SLOTS ? id : -1;
+}
+
+void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    const struct cuda_decode_key *key = &folio__cuda_configs[plan->config].decode;
+    plan->block = key->gather && key->rows == 8 ? GATHER_THREADS : THREADS;
+    plan->shared_bytes = (size_t)(1024 + plan->decode.n_slots * slot_bytes(key) +
+                                  other_bytes(key, plan->span.tile_rows, plan->decode.n_parts));
+    plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);
+}
+
+/* {64 elements, slots, dim / 64, heads, pages}: a box is 2^box_shift tokens of one head. */
+static folio_status encode(struct cu_tensor_map *map, const struct cuda_plan *plan, const char *name,
+                           const struct pages_view *pages, const struct attend_args *a)
+{
+    const u64 dims[] = { 64, (u64)a->page_size, (u64)pages->head_dim / 64, (u64)a->n_kv_heads, (u64)pages->n_pages };
+    const u64 strides[] = { (u64)pages->slot_stride, LINE, (u64)pages->head_stride, (u64)pages->page_stride };
+    const u32 box[] = { 64, 1u << plan->decode.box_shift, (u32)pages->head_dim / 64, 1, 1 };
+    const u32 steps[] = { 1, 1, 1, 1, 1 };
+    u64 usable[4];
+    for (i32 i = 0; i < 4; i++) /* of an extent of 1 any stride will do, but not 0 */
+        usable[i] = strides[i] ? strides[i] : COPY_ALIGN;
+    const cu_result result = plan->device->api->tensor_map_encode(
+        map, pages->dtype == DTYPE_F16 ? CU_TENSOR_FLOAT16 : CU_TENSOR_BFLOAT16, 5, pages->data, dims, usable, box,
+        steps, 0, CU_TENSOR_SWIZZLE_128B, CU_TENSOR_PROMOTION_NONE, 0);
+    FOLIO_REQUIRE(result == CU_SUCCESS, FOLIO_EDEVICE, "%s: the driver makes no tensor map (error %d)", name,
+                  (int)result);
+    return FOLIO_OK;
+}
+
+folio_status folio__cuda_decode_maps(struct cu_tensor_map *k, struct cu_tensor_map *v, const struct cuda_plan *plan,
+                                     const struct attend_args *args)
+{
+    FOLIO_REQUIRE(is_copyable(&args->k) && is_copyable(&args->v), FOLIO_EINVAL,
+                  "%s: data %p; this plan's kernel needs it aligned to %d bytes",
+                  is_copyable(&args->k) ? "v_pages" : "k_pages",
+                  (void *)(is_copyable(&args->k) ? args->v.data : args->k.data), COPY_ALIGN);
+    if (!plan->uses_boxes)
+        return FOLIO_OK;
+    FOLIO_TRY(encode(k, plan, "k_pages", &args->k, args));
+    return encode(v, plan, "v_pages", &args->v, args);
+}
