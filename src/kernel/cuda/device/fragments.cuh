@@ -3,7 +3,7 @@
  *
  *   scores^T [16 tokens][8 rows] = K [16][d] x Q^T [d][8]        o^T [16 columns][8 rows] += V^T [16][16 tokens] x P^T
  *
- *   a thread of scores^T has tokens lane / 4 and lane / 4 + 8 and rows 2 * (lane % 4) and the next; of o^T it has columns
+ *   a thread of scores^T has tokens lane / 4 and lane / 4 + 8, rows 2 * (lane % 4) and the next; of o^T it has columns
  *   and rows alike. P^T is scores^T after the exponential, packed, each 8 x 8 turned once (movmatrix). */
 #pragma once
 #include "kernel/cuda/device/ring.cuh"

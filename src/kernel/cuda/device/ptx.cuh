@@ -139,9 +139,9 @@ DEVICE void multiply(float c[4], const u32 a[4], u32 b0, u32 b1)
 #define MULTIPLY_TYPE "bf16"
 #endif
     asm("mma.sync.aligned.m16n8k16.row.col.f32." MULTIPLY_TYPE "." MULTIPLY_TYPE ".f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* Two floats as 16-bit elements: low, high. */

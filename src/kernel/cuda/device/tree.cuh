@@ -85,16 +85,20 @@ DEVICE void slot_store(const struct tree *t, i32 group, i32 slot, const struct p
     }
 }
 
-/* The value of a column, summed over n <= 32 slots; keep, take: of slot `lane`. Loads run ahead of the sum. */
-DEVICE float fold_column(float o, const float *mine, i64 offset, float keep, float take, i32 n)
+/* Four columns d, d + 32, d + 64, d + 96 of a row, summed over n <= 32 slots; keep, take: of slot `lane`. Loads run
+ * ahead of the sums: the way to the slots is long. */
+DEVICE void fold_columns(float o[4], const float *mine, i64 row, i32 d, float keep, float take, i32 n)
 {
 #pragma unroll 8
     for (i32 i = 0; i < n; i++) {
-        const float *from = (const float *)__shfl_sync(~0u, (u64)mine, i);
-        const float x = __ldcg(from + offset);
-        o = __fmaf_rn(o, __shfl_sync(~0u, keep, i), __fmul_rn(x, __shfl_sync(~0u, take, i)));
+        const float *from = (const float *)__shfl_sync(~0u, (u64)mine, i) + row;
+        const float k = __shfl_sync(~0u, keep, i), t = __shfl_sync(~0u, take, i);
+#pragma unroll
+        for (i32 c = 0; c < 4; c++) {
+            const float x = __ldcg(from + min(d + 32 * c, TREE_D_V - 1));
+            o[c] = __fmaf_rn(o[c], k, __fmul_rn(x, t));
+        }
     }
-    return o;
 }
 
 /* n <= 32 slots, in order, into dst; mine: the slot of place `lane`. */
@@ -115,14 +119,23 @@ DEVICE void slots_fold(const struct tree *t, const struct part *dst, const float
         top = fmaxf(base, top);
         const float up = __shfl_up_sync(~0u, top, 1), before = lane == 0 ? base : up;
         const float keep = factor(before, top), take = factor(m, top);
-        const float l = fold_column(is_first ? 0.0f : dst->l[r], mine, m_at + rows + r, keep, take, n);
+        const float part_l = lane < n ? __ldcg(mine + m_at + rows + r) : 0.0f;
+        float l = is_first ? 0.0f : dst->l[r];
+        for (i32 i = 0; i < n; i++)
+            l = __fmaf_rn(l, __shfl_sync(~0u, keep, i),
+                          __fmul_rn(__shfl_sync(~0u, part_l, i), __shfl_sync(~0u, take, i)));
         const float last = __shfl_sync(~0u, top, n - 1);
-        for (i32 d = lane; d < (TREE_D_V + 31) / 32 * 32; d += 32) {
-            const i32 column = min(d, TREE_D_V - 1);
-            const float o = fold_column(is_first ? 0.0f : dst->o[r * TREE_PITCH + column], mine, r * TREE_D_V + column,
-                                        keep, take, n);
-            if (d < TREE_D_V)
-                dst->o[r * TREE_PITCH + d] = o;
+        float *to = dst->o + r * TREE_PITCH;
+        for (i32 d = lane; d < (TREE_D_V + 31) / 32 * 32; d += 128) {
+            float o[4];
+#pragma unroll
+            for (i32 c = 0; c < 4; c++)
+                o[c] = is_first || d + 32 * c >= TREE_D_V ? 0.0f : to[d + 32 * c];
+            fold_columns(o, mine, r * TREE_D_V, d, keep, take, n);
+#pragma unroll
+            for (i32 c = 0; c < 4; c++)
+                if (d + 32 * c < TREE_D_V)
+                    to[d + 32 * c] = o[c];
         }
         __syncwarp();
         if (lane == 0) {
