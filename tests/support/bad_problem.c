@@ -12,7 +12,7 @@ struct edit *edit_tensor(struct bad_problem *b, const DLTensor **slot)
     for (i32 i = edit->dl.ndim - 1; i >= 0 && edit->dl.shape; i--) {
         edit->shape[i] = (*slot)->shape[i];
         edit->strides[i] = (*slot)->strides ? (*slot)->strides[i] : compact;
-        compact *= edit->shape[i];
+        compact = (i64)((u64)compact * (u64)edit->shape[i]); /* sizes that overflow are among the mistakes */
     }
     edit->dl.shape = edit->shape;
     edit->dl.strides = edit->strides;
@@ -52,7 +52,7 @@ static i64 with_keys(const struct bad_problem *b)
 }
 
 #define HAS_KEYS (longest(b) > 0 && a->k_pages && a->v_pages)
-#define HAS_ROWS (a->q && a->q->shape[0] > 0)
+#define HAS_ROWS (a->q && a->q->shape && a->q->shape[0] > 0)
 #define KV_HEADS (b->p.c.n_kv_heads)
 #define Q_HEADS (b->p.c.n_kv_heads * b->p.c.group)
 
@@ -103,8 +103,8 @@ MAKE(table_on_gpu, a->page_table, EDIT(page_table)->dl.device.device_type = kDLC
 MAKE(lens_on_gpu, a->kv_lens, EDIT(kv_lens)->dl.device.device_type = kDLCUDA)
 MAKE(out_on_gpu, a->out, EDIT(out)->dl.device.device_type = kDLCUDA)
 MAKE(bias_on_gpu, a->bias, EDIT(bias)->dl.device.device_type = kDLCUDA)
-MAKE(q_unaligned, a->q &&HAS_ROWS, EDIT(q)->dl.byte_offset++)
-MAKE(table_unaligned, a->page_table, EDIT(page_table)->dl.byte_offset++)
+MAKE(q_unaligned, a->q &&HAS_ROWS, EDIT(q)->dl.byte_offset |= 1)
+MAKE(table_unaligned, a->page_table, EDIT(page_table)->dl.byte_offset |= 1)
 
 MAKE(q_2d, a->q, EDIT(q)->dl.ndim = 2)
 MAKE(q_5d, a->q, struct edit *e = EDIT(q); e->dl.ndim = 5; e->shape[3] = e->shape[4] = 1)
@@ -113,7 +113,7 @@ MAKE(q_shape_null, a->q, EDIT(q)->dl.shape = NULL)
 MAKE(q_extent_negative, a->q, EDIT(q)->shape[0] = -5)
 MAKE(q_dim_less, a->q && a->k_pages && b->p.c.head_dim_qk > 1, EDIT(q)->shape[2]--)
 MAKE(heads_no_multiple, a->q && a->k_pages && KV_HEADS > 1, EDIT(q)->shape[1]--)
-MAKE(v_heads_differ, a->k_pages &&KV_HEADS > 1, EDIT(v_pages)->shape[2]--)
+MAKE(v_heads_differ, a->k_pages && a->v_pages && KV_HEADS > 1, EDIT(v_pages)->shape[2]--)
 MAKE(v_pages_differ, a->k_pages && a->v_pages && !a->v_page_table && a->v_pages->shape[0] > 1,
      EDIT(v_pages)->shape[0]--)
 MAKE(v_page_size_differs, a->v_pages && b->p.c.page_size > 1, EDIT(v_pages)->shape[1]--)
