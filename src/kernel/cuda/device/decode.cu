@@ -13,6 +13,7 @@
 #define TREE_SYNC() sync_threads(MERGERS)
 #define TREE_D_V CONFIG_D_V
 #define TREE_PITCH (CONFIG_D_V + 4) /* the consumers' stores then fall into different banks */
+#define TREE_AHEAD 8
 #include "kernel/cuda/device/tree.cuh"
 
 /* The mergers' memory, behind Q: [n_parts][CONSUMER_WARPS] parts, then node and root. */

@@ -10,6 +10,7 @@
 #define TREE_PITCH generic_d_v
 static __shared__ int generic_d_v;
 #include "kernel/cuda/device/scores.cuh"
+#define TREE_AHEAD 4
 #include "kernel/cuda/device/tree.cuh"
 
 enum {

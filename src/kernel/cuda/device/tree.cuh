@@ -11,7 +11,8 @@
  *
  * Whoever completes a node or a unit (a counter of leaves, acquire-release) folds it; nobody waits for anybody. The
  * including kernel defines TREE_THREADS, TREE_TID (0 ..) and TREE_SYNC() for the threads that fold, TREE_D_V, the
- * columns of o, and TREE_PITCH, floats from a row of o in shared memory to the next. Row r is always handled by warp
+ * columns of o, and TREE_PITCH, floats from a row of o in shared memory to the next,
+ * and TREE_AHEAD, slots whose loads are in flight. Row r is always handled by warp
  * r % (TREE_THREADS / 32), so that only arrivals need a barrier; in every 128 columns lane i has i, i + 32, i + 64,
  * i + 96.
  *
@@ -89,7 +90,7 @@ DEVICE void slot_store(const struct tree *t, i32 group, i32 slot, const struct p
  * ahead of the sums: the way to the slots is long. */
 DEVICE void fold_columns(float o[4], const float *mine, i64 row, i32 d, float keep, float take, i32 n)
 {
-#pragma unroll 8
+#pragma unroll TREE_AHEAD
     for (i32 i = 0; i < n; i++) {
         const float *from = (const float *)__shfl_sync(~0u, (u64)mine, i) + row;
         const float k = __shfl_sync(~0u, keep, i), t = __shfl_sync(~0u, take, i);
