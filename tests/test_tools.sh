@@ -79,6 +79,9 @@ tally "pytest" 1 '==== 2 failed, 30 passed, 4 skipped in 1.20s ====\n' '30 passe
 tally "two runs of pytest" 0 '3 passed in 0.10s\n1 passed, 1 skipped in 2.00s\n' '4 passed, 0 failed, 1 skipped'
 tally "cmocka under ctest" 8 '1: [       OK ] a\n1: [  FAILED  ] b\n1/2 Test  #1: x ....***Failed    0.01 sec
 2/2 Test  #2: y ....   Passed    0.01 sec\n' '2 passed, 1 failed, 0 skipped'
+tally "cmocka's own summary" 8 '1: [       OK ] a\n1: [  ERROR   ] --- 0 != 1\n1: [  FAILED  ] b\n1: [  SKIPPED ] c
+1: [  FAILED  ] tests: 1 test(s), listed below:\n1: [  FAILED  ] b\n1: [  SKIPPED ] 1 test(s), listed below:
+1: [  SKIPPED ] c\n1/1 Test  #1: x ....***Failed    0.01 sec\n' '1 passed, 1 failed, 1 skipped'
 tally "a crash" 8 '1: [       OK ] a\n1/1 Test  #1: x ....***Exception: SegFault    0.01 sec\n' \
     '1 passed, 1 failed, 0 skipped'
 

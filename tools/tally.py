@@ -38,14 +38,13 @@ CMOCKA = re.compile(r"^(\d+): \[\s+(OK|FAILED|ERROR|SKIPPED)\s+\] (.+?)$", re.M)
 
 
 def count_ctest(text, counts):
-    """A cmocka program counts as its tests, any other as one."""
+    """A cmocka program counts as its tests, any other as one. Its summary names failed and skipped ones once more."""
     tests = {}
     for number, outcome, name in CMOCKA.findall(text):
-        if re.match(r"\d+ test\(s\)", name) or name.startswith("tests:"):
-            continue
-        tests.setdefault(number, []).append((outcome, name))
+        if not re.match(r"\d+ test\(s\)|tests:|---", name):
+            tests.setdefault(number, {})[name] = outcome
     for number, program, outcome in CTEST.findall(text):
-        outcomes = tests.get(number, [])
+        outcomes = [(o, name) for name, o in tests.get(number, {}).items()]
         failed = sum(o in ("FAILED", "ERROR") for o, _ in outcomes)
         if outcome not in ("Passed", "Skipped") and not failed:
             failed = 1
