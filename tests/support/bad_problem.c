@@ -2,6 +2,7 @@
  * bad_problem.c: the mistakes. Shapes and pointers are made wrong in copies of headers, values in place. */
 #include "support/bad_problem.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct edit *edit_tensor(struct bad_problem *b, const DLTensor **slot)
@@ -202,14 +203,15 @@ MAKE(not_a_block_mask, true, a->block_mask = (const folio_block_mask *)(const vo
 
 /* ---- strides and memory */
 
-MAKE(q_dim_strided, a->q && a->q->shape[2] > 1 && HAS_ROWS, EDIT(q)->strides[2] = 2)
+MAKE(q_dim_strided, HAS_ROWS && a->q->shape[2] > 1, EDIT(q)->strides[2] = 2)
 MAKE(k_dim_stride_0, a->k_pages && b->p.c.head_dim_qk > 1 && a->k_pages->shape[0] > 0, EDIT(k_pages)->strides[3] = 0)
-MAKE(page_stride_negative, a->k_pages && a->k_pages->shape[0] > 1, EDIT(k_pages)->strides[0] *= -1)
+MAKE(page_stride_negative, a->k_pages && a->k_pages->shape[0] > 1, struct edit *e = EDIT(k_pages);
+     e->strides[0] = -llabs(e->strides[0]))
 MAKE(page_stride_0, a->v_pages && a->v_pages->shape[0] > 1, EDIT(v_pages)->strides[0] = 0)
 MAKE(out_is_q, a->out &&HAS_ROWS && b->p.c.head_dim_qk == b->p.c.head_dim_v, EDIT(out)->dl = *a->q)
 MAKE(out_in_v, a->out &&HAS_ROWS && a->v_pages && a->v_pages->shape[0] > 0, struct edit *e = EDIT(out);
      e->dl.data = a->v_pages->data; e->dl.byte_offset = a->v_pages->byte_offset)
-MAKE(lse_in_out, a->lse &&HAS_ROWS && b->p.c.q_dtype == DTYPE_F32, struct edit *e = EDIT(lse);
+MAKE(lse_in_out, a->lse && a->out && HAS_ROWS && b->p.c.q_dtype == DTYPE_F32, struct edit *e = EDIT(lse);
      e->dl.data = a->out->data; e->dl.byte_offset = a->out->byte_offset)
 MAKE(out_on_itself, a->out && a->out->shape[0] > 1, EDIT(out)->strides[0] = 0)
 MAKE(pages_2_63, a->k_pages, struct edit *e = EDIT(k_pages); e->shape[0] = e->strides[0] = INT64_C(1) << 40)
