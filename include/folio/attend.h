@@ -10,8 +10,10 @@
  * A row without keys: out = 0, lse = -inf (= the sink when there is one). kv_len 0 and q_len 0 are legal.
  * Slots at or past kv_len, table entries past ceil(kv_len / page_size), pages nobody names may hold anything, even NaN.
  *
- * dtypes: q and pages f32, f16, bf16; q's dtype equals the pages' or is f32. out has q's dtype. Everything named f32
- * below is f32 only. A zeroed struct with struct_size and tensors set is plain, non-causal attention. */
+ * dtypes: q and pages f32, f16, bf16; q's dtype equals the pages' or is f32. Pages may be quantised instead (i8, e4m3,
+ * e5m2; pages.h), with q f32, f16 or bf16: K and V are what is stored times their scales, softcap acts on the scaled
+ * score. out has q's dtype. Everything named f32 below is f32 only. A zeroed struct with struct_size and tensors set is
+ * plain, non-causal attention. */
 #ifndef FOLIO_ATTEND_H
 #define FOLIO_ATTEND_H
 
@@ -61,7 +63,8 @@ typedef struct folio_attend_args {
     const DLTensor *q_indptr;   /* [batch + 1] i32 or i64, or NULL: one query row a sequence */
     const DLTensor *alibi_slopes;      /* [n_q_heads] f32 or NULL */
     const DLTensor *sinks;             /* [n_q_heads] f32, natural log, or NULL */
-    const DLTensor *k_scale, *v_scale; /* quantised pages: [1] | [n_kv_heads] | [n_pages, page_size, n_kv_heads] f32 */
+    const DLTensor *k_scale, *v_scale; /* quantised pages: [1] | [n_kv_heads] | [n_pages, page_size, n_kv_heads] f32;
+                                          NULL = 1 */
     const DLTensor *bias; /* f32, f16, bf16, broadcastable to [n_tokens, n_q_heads, max_kv_len], or NULL; */
     const DLTensor *mask; /* bool, likewise; false removes the key. Columns at or past a row's kv_len are
                                      ignored. Row t, head h, key j: bias[t, h, j]; fewer dims broadcast from the left */

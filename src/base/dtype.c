@@ -76,10 +76,87 @@ u16 folio__f32_to_f16(float x)
     return (u16)(sign | ((rounded >> 13) - (112u << 10)));
 }
 
+/* e4m3: bias 7, 3 mantissa bits, no infinity, NaN is all ones. e5m2: the upper half of an f16. */
+float folio__e4m3_to_f32(u8 x)
+{
+    const u32 magnitude = x & 0x7fu, sign = (u32)(x & 0x80u) << 24;
+    if (magnitude == 0x7f)
+        return float_of(sign | 0x7fc00000u);
+    if (magnitude < 8)
+        return float_of(sign | bits_of((float)magnitude * 0x1p-9f));
+    return float_of(sign | (magnitude + (120u << 3)) << 20);
+}
+
+float folio__e5m2_to_f32(u8 x)
+{
+    return folio__f16_to_f32((u16)(x << 8));
+}
+
+u8 folio__f32_to_e4m3(float x)
+{
+    const u32 bits = bits_of(x), magnitude = bits & 0x7fffffffu;
+    const u32 sign = bits >> 24 & 0x80u;
+    if (magnitude > 0x7f800000u)
+        return (u8)(sign | 0x7fu);
+    if (magnitude >= 0x43e00000u) /* >= 448 */
+        return (u8)(sign | 0x7eu);
+    if (magnitude < 0x3c800000u) /* < 2^-6: a multiple of 2^-9, rounded by the addition */
+        return (u8)(sign | (bits_of(float_of(magnitude) + 16384.0f) - bits_of(16384.0f)));
+    const u32 rounded = magnitude + 0x7ffffu + (magnitude >> 20 & 1u);
+    return (u8)(sign | ((rounded >> 20) - (120u << 3)));
+}
+
+u8 folio__f32_to_e5m2(float x)
+{
+    const u32 bits = bits_of(x), magnitude = bits & 0x7fffffffu;
+    const u32 sign = bits >> 24 & 0x80u;
+    if (magnitude > 0x7f800000u)
+        return (u8)(sign | 0x7fu);
+    if (magnitude >= 0x47600000u) /* >= 57344 */
+        return (u8)(sign | 0x7bu);
+    if (magnitude < 0x38800000u) /* < 2^-14: a multiple of 2^-16 */
+        return (u8)(sign | (bits_of(float_of(magnitude) + 128.0f) - bits_of(128.0f)));
+    const u32 rounded = magnitude + 0xfffffu + (magnitude >> 21 & 1u);
+    return (u8)(sign | ((rounded >> 21) - (112u << 2)));
+}
+
+i8 folio__f32_to_i8(float x)
+{
+    if (isnan(x))
+        return 0;
+    return (i8)rintf(x > 127.0f ? 127.0f : x < -127.0f ? -127.0f : x);
+}
+
+float folio__dtype_max(enum dtype dtype)
+{
+    return dtype == DTYPE_E4M3 ? 448.0f : dtype == DTYPE_E5M2 ? 57344.0f : 127.0f;
+}
+
+static float load_byte(enum dtype dtype, const void *p)
+{
+    u8 byte;
+    i8 whole;
+    memcpy(&byte, p, sizeof byte);
+    memcpy(&whole, p, sizeof whole);
+    return dtype == DTYPE_E4M3   ? folio__e4m3_to_f32(byte)
+           : dtype == DTYPE_E5M2 ? folio__e5m2_to_f32(byte)
+                                 : (float)whole;
+}
+
+static void store_byte(enum dtype dtype, void *p, float x)
+{
+    const u8 byte = dtype == DTYPE_E4M3   ? folio__f32_to_e4m3(x)
+                    : dtype == DTYPE_E5M2 ? folio__f32_to_e5m2(x)
+                                          : (u8)folio__f32_to_i8(x);
+    memcpy(p, &byte, sizeof byte);
+}
+
 float folio__load_float(enum dtype dtype, const void *p)
 {
     u16 half;
     float x;
+    if (dtype_is_quantised(dtype))
+        return load_byte(dtype, p);
     if (dtype == DTYPE_F32) {
         memcpy(&x, p, sizeof x);
         return x;
@@ -90,6 +167,10 @@ float folio__load_float(enum dtype dtype, const void *p)
 
 void folio__store_float(enum dtype dtype, void *p, float x)
 {
+    if (dtype_is_quantised(dtype)) {
+        store_byte(dtype, p, x);
+        return;
+    }
     if (dtype == DTYPE_F32) {
         memcpy(p, &x, sizeof x);
         return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * dtype.h: element types, and the exact scalar conversions that every kernel must meet.
- * Narrowing rounds to nearest, ties to even; NaN stays NaN (quiet); f16 and bf16 overflow to infinity. */
+ * Narrowing rounds to nearest, ties to even; NaN stays NaN (quiet); f16 and bf16 overflow to infinity, the quantised
+ * dtypes saturate. */
 #ifndef FOLIO_BASE_DTYPE_H
 #define FOLIO_BASE_DTYPE_H
 
@@ -31,6 +32,11 @@ static inline bool dtype_is_float(enum dtype dtype) /* the three that q, k, v ma
     return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
 }
 
+static inline bool dtype_is_quantised(enum dtype dtype) /* stored; times a scale it is a value */
+{
+    return dtype == DTYPE_E4M3 || dtype == DTYPE_E5M2 || dtype == DTYPE_I8;
+}
+
 static inline bool dtype_is_index(enum dtype dtype)
 {
     return dtype == DTYPE_I32 || dtype == DTYPE_I64;
@@ -41,7 +47,15 @@ u16 folio__f32_to_f16(float x);
 float folio__bf16_to_f32(u16 x);
 u16 folio__f32_to_bf16(float x);
 
-/* One element of a float tensor, and back. */
+/* The finite range saturates, infinities too; NaN stays NaN. */
+float folio__e4m3_to_f32(u8 x);
+u8 folio__f32_to_e4m3(float x);
+float folio__e5m2_to_f32(u8 x);
+u8 folio__f32_to_e5m2(float x);
+i8 folio__f32_to_i8(float x);             /* -127 .. 127; NaN gives 0 */
+float folio__dtype_max(enum dtype dtype); /* of a quantised dtype: 448, 57344, 127 */
+
+/* One element of a float or quantised tensor, unscaled, and back. */
 float folio__load_float(enum dtype dtype, const void *p);
 void folio__store_float(enum dtype dtype, void *p, float x);
 /* The double is rounded once, not through f32. */

@@ -17,8 +17,8 @@ struct pages_view {
     i64 page_stride, slot_stride, head_stride;
     i64 n_pages;
     i32 head_dim;
-    i32 dtype;          /* enum dtype */
-    const float *scale; /* quantised: value = stored * scale[page, slot, head]; NULL = 1 */
+    i32 dtype;    /* enum dtype */
+    float *scale; /* quantised: value = stored * scale[page, slot, head]; NULL = 1. Only append may write it */
     i64 scale_page_stride, scale_slot_stride, scale_head_stride;
 };
 
@@ -116,6 +116,8 @@ struct append_args {
     i64 page_size;
     i32 slots_are_i64;
     i32 n_kv_heads;
+    i32 makes_scales; /* quantised pages: scales are computed, and written; else they are read */
+    i32 unused;
 };
 
 struct gather_args {

@@ -15,6 +15,13 @@ static inline u8 *layout_slot(const struct pages_view *pages, i64 page, i64 slot
     return pages->data + page * pages->page_stride + slot * pages->slot_stride + head * pages->head_stride;
 }
 
+/* The scale of a quantised slot, where there are scales. */
+static inline float *layout_scale(const struct pages_view *pages, i64 page, i64 slot, i64 head)
+{
+    return (float *)(void *)((u8 *)pages->scale + page * pages->scale_page_stride + slot * pages->scale_slot_stride +
+                             head * pages->scale_head_stride);
+}
+
 static inline u8 *layout_row(const struct rows_view *rows, i64 token, i64 head)
 {
     return rows->data + token * rows->token_stride + head * rows->head_stride;

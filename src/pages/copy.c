@@ -39,18 +39,20 @@ static void copy_slots(void *arg, i64 begin, i64 end)
 }
 
 /* K and, when there is one, V; not copies' memory. */
-static folio_status read_pages(struct copy_work *work, i64 *page_size, const struct operand *k_pages,
-                               const struct operand *v_pages, const struct operand *copies)
+static folio_status read_pages(struct copy_work *work, i64 *page_size, const folio_context *ctx,
+                               const struct operand *k_pages, const struct operand *v_pages,
+                               const struct operand *copies)
 {
     FOLIO_TRY(folio__operands_require_apart(k_pages, copies));
     if (!v_pages) {
         *work = (struct copy_work){ .n_views = 1 };
         FOLIO_TRY(folio__pages_view_of(&work->views[0], page_size, &work->n_kv_heads, k_pages->name, &k_pages->t));
+        FOLIO_TRY(folio__require_quantised_here(ctx, k_pages->name, work->views[0].dtype));
         return folio__operand_require_disjoint(k_pages);
     }
     struct pages_pair pages;
     FOLIO_TRY(folio__operands_require_apart(v_pages, copies));
-    FOLIO_TRY(folio__pages_pair_read(&pages, k_pages, v_pages));
+    FOLIO_TRY(folio__pages_pair_read(&pages, ctx, k_pages, v_pages));
     *work = (struct copy_work){ .views = { pages.k, pages.v }, .n_views = 2, .n_kv_heads = pages.n_kv_heads };
     *page_size = pages.page_size;
     return folio__pages_pair_is_writable(k_pages, v_pages);
@@ -76,7 +78,7 @@ static folio_status read_args(struct copy_work *work, i64 *page_size, const foli
     if (v_pages)
         FOLIO_TRY(folio__operand_read(&v, ctx, "v_pages", PAGES_SHAPE, v_pages));
     FOLIO_TRY(folio__operand_read(&pairs, ctx, "copies", "[n, 2]", copies));
-    FOLIO_TRY(read_pages(work, page_size, &k, v_pages ? &v : NULL, &pairs));
+    FOLIO_TRY(read_pages(work, page_size, ctx, &k, v_pages ? &v : NULL, &pairs));
     return read_copies(work, &pairs.t);
 }
 

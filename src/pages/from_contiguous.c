@@ -103,6 +103,7 @@ static folio_status read_args(struct cut_work *work, i64 *n_pages, const folio_c
     FOLIO_TRY(folio__operand_read(&table, ctx, "page_table", "[batch, n]", page_table));
     *work = (struct cut_work){ .x = from.t, .table = table.t };
     FOLIO_TRY(folio__pages_view_of(&work->pages, &work->page_size, &work->n_heads, to.name, &to.t));
+    FOLIO_TRY(folio__require_quantised_here(ctx, to.name, work->pages.dtype));
     FOLIO_TRY(check_x(work));
     FOLIO_TRY(check_table(work, n_pages));
     FOLIO_TRY(folio__operand_require_disjoint(&to));

@@ -22,6 +22,7 @@ enum { READ_K_PAGES, READ_V_PAGES, READ_ROW, N_READ };
 
 struct gather_operands {
     struct operand k, v, read[N_READ];
+    struct operand scales[2]; /* of k_pages, of v_pages; t absent = NULL */
 };
 
 static folio_status read_operands(struct gather_operands *dst, const folio_context *ctx, const folio_gather_args *a)
@@ -30,7 +31,28 @@ static folio_status read_operands(struct gather_operands *dst, const folio_conte
     FOLIO_TRY(folio__operand_read(&dst->read[READ_V_PAGES], ctx, "v_pages", PAGES_SHAPE, a->v_pages));
     FOLIO_TRY(folio__operand_read(&dst->read[READ_ROW], ctx, "page_row", INDEX_SHAPE, a->page_row));
     FOLIO_TRY(folio__operand_read(&dst->k, ctx, "k", ROWS_SHAPE, a->k));
-    return folio__operand_read(&dst->v, ctx, "v", ROWS_SHAPE, a->v);
+    FOLIO_TRY(folio__operand_read(&dst->v, ctx, "v", ROWS_SHAPE, a->v));
+    dst->scales[0].t = dst->scales[1].t = (struct tensor){ 0 };
+    if (a->k_scale)
+        FOLIO_TRY(folio__operand_read(&dst->scales[0], ctx, "k_scale", SCALE_SHAPE, a->k_scale));
+    if (a->v_scale)
+        FOLIO_TRY(folio__operand_read(&dst->scales[1], ctx, "v_scale", SCALE_SHAPE, a->v_scale));
+    return FOLIO_OK;
+}
+
+static folio_status read_scales(struct gather_args *dst, const struct gather_operands *o)
+{
+    struct pages_view *const pages[] = { &dst->k_pages, &dst->v_pages };
+    static const char *const names[] = { "k_scale", "v_scale" };
+    for (i32 i = 0; i < 2; i++) {
+        FOLIO_TRY(folio__pages_scale_of(pages[i], dst->page_size, dst->n_kv_heads, names[i], &o->scales[i].t));
+        FOLIO_TRY(folio__pages_scale_require(names[i], pages[i], dst->n_kv_heads));
+        if (tensor_is_absent(&o->scales[i].t))
+            continue;
+        FOLIO_TRY(folio__operands_require_apart(&o->k, &o->scales[i]));
+        FOLIO_TRY(folio__operands_require_apart(&o->v, &o->scales[i]));
+    }
+    return FOLIO_OK;
 }
 
 /* What is written shares no memory with itself or with what is read. */
@@ -50,14 +72,12 @@ static folio_status read_args(struct gather_args *dst, struct index_view *page_r
                               const folio_gather_args *a)
 {
     FOLIO_REQUIRE(a->flags == 0, FOLIO_EINVAL, "flags %#x: must be 0", (unsigned)a->flags);
-    FOLIO_REQUIRE(!a->k_scale && !a->v_scale, FOLIO_ENOTSUP, "%s: quantised K and V are not supported; must be NULL",
-                  a->k_scale ? "k_scale" : "v_scale");
     FOLIO_REQUIRE(a->kv_len >= 0, FOLIO_EINVAL, "kv_len %lld: must be >= 0", (long long)a->kv_len);
     struct gather_operands o;
     struct pages_pair pages;
     i64 n_tokens;
     FOLIO_TRY(read_operands(&o, ctx, a));
-    FOLIO_TRY(folio__pages_pair_read(&pages, &o.read[READ_K_PAGES], &o.read[READ_V_PAGES]));
+    FOLIO_TRY(folio__pages_pair_read(&pages, ctx, &o.read[READ_K_PAGES], &o.read[READ_V_PAGES]));
     *dst = (struct gather_args){ .k_pages = pages.k, .v_pages = pages.v, .page_size = pages.page_size };
     dst->n_kv_heads = pages.n_kv_heads;
     FOLIO_TRY(folio__rows_pair_read(&dst->k, &dst->v, &n_tokens, &o.k, &o.v, &pages));
@@ -69,7 +89,8 @@ static folio_status read_args(struct gather_args *dst, struct index_view *page_r
                   (long long)page_row->n, (long long)pages.page_size);
     dst->page_row = page_row->data;
     dst->ids_are_i64 = page_row->are_i64;
-    return require_apart(&o);
+    FOLIO_TRY(require_apart(&o));
+    return read_scales(dst, &o);
 }
 
 /* The pages that hold tokens; what stands behind them may be anything. */

@@ -7,7 +7,7 @@
 
 enum { BYTES_PER_PART = 128 * 1024 }; /* a thread that wakes up for less loses */
 
-folio_status folio__pages_pair_read(struct pages_pair *dst, const struct operand *k_pages,
+folio_status folio__pages_pair_read(struct pages_pair *dst, const folio_context *ctx, const struct operand *k_pages,
                                     const struct operand *v_pages)
 {
     struct pages_pair p;
@@ -15,6 +15,8 @@ folio_status folio__pages_pair_read(struct pages_pair *dst, const struct operand
     i32 v_heads;
     FOLIO_TRY(folio__pages_view_of(&p.k, &p.page_size, &p.n_kv_heads, k_pages->name, &k_pages->t));
     FOLIO_TRY(folio__pages_view_of(&p.v, &v_page_size, &v_heads, v_pages->name, &v_pages->t));
+    FOLIO_TRY(folio__require_quantised_here(ctx, k_pages->name, p.k.dtype));
+    FOLIO_TRY(folio__require_quantised_here(ctx, v_pages->name, p.v.dtype));
     FOLIO_REQUIRE(p.k.n_pages == p.v.n_pages, FOLIO_EINVAL, "v_pages: %lld pages; must be %lld, as k_pages",
                   (long long)p.v.n_pages, (long long)p.k.n_pages);
     FOLIO_REQUIRE(p.page_size == v_page_size, FOLIO_EINVAL, "v_pages: page_size %lld; must be %lld, as k_pages",

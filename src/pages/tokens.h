@@ -11,7 +11,7 @@ struct pages_pair {
     i64 page_size;
     i32 n_kv_heads;
 };
-folio_status folio__pages_pair_read(struct pages_pair *dst, const struct operand *k_pages,
+folio_status folio__pages_pair_read(struct pages_pair *dst, const folio_context *ctx, const struct operand *k_pages,
                                     const struct operand *v_pages);
 /* For calls that write them: each apart from itself and from the other. V that starts where K does, with K's strides,
  * is a part of K's own slots (one latent vector as both): fine. */

@@ -4,16 +4,10 @@
 #include "kernel/cuda/device.h"
 #include "pages/operand.h"
 
-/* dtype and innermost stride: what pages and rows have in common. */
+/* Innermost stride and extents: what pages and rows have in common. */
 static folio_status check_vectors(const struct tensor *t, const char *name)
 {
     const i32 dim = t->ndim - 1;
-    const bool is_quantised = t->dtype == DTYPE_E4M3 || t->dtype == DTYPE_E5M2 || t->dtype == DTYPE_I8;
-    FOLIO_REQUIRE(!is_quantised, FOLIO_ENOTSUP,
-                  "%s: dtype %s: quantised K and V are not supported; allowed f32 f16 bf16", name,
-                  folio__dtype_name(t->dtype));
-    FOLIO_REQUIRE_TYPE(dtype_is_float(t->dtype), "%s: dtype %s; allowed f32 f16 bf16", name,
-                       folio__dtype_name(t->dtype));
     FOLIO_REQUIRE(t->shape[dim] >= 1 && t->shape[dim] <= INT32_MAX, FOLIO_EINVAL, "%s: dim %lld; must be 1 .. %d", name,
                   (long long)t->shape[dim], INT32_MAX);
     FOLIO_REQUIRE(t->shape[dim - 1] >= 1 && t->shape[dim - 1] <= INT32_MAX, FOLIO_EINVAL,
@@ -35,6 +29,8 @@ folio_status folio__pages_view_of(struct pages_view *dst, i64 *page_size, i32 *n
                                   const struct tensor *t)
 {
     FOLIO_TRY(require_ndim(t, name, 4, PAGES_SHAPE));
+    FOLIO_REQUIRE_TYPE(dtype_is_float(t->dtype) || dtype_is_quantised(t->dtype),
+                       "%s: dtype %s; allowed f32 f16 bf16 e4m3 e5m2 i8", name, folio__dtype_name(t->dtype));
     FOLIO_TRY(check_vectors(t, name));
     FOLIO_REQUIRE(t->shape[1] >= 1, FOLIO_EINVAL, "%s: page_size %lld; must be >= 1", name, (long long)t->shape[1]);
     FOLIO_REQUIRE(t->shape[0] <= 1 || t->stride[0] > 0, FOLIO_EINVAL, "%s: page stride 0 with %lld pages; must be > 0",
@@ -55,6 +51,10 @@ folio_status folio__rows_view_of(struct rows_view *dst, i64 *n_tokens, i32 *n_he
                                  const struct tensor *t)
 {
     FOLIO_TRY(require_ndim(t, name, 3, ROWS_SHAPE));
+    FOLIO_REQUIRE(!dtype_is_quantised(t->dtype), FOLIO_ENOTSUP,
+                  "%s: dtype %s: only pages may be quantised; allowed f32 f16 bf16", name, folio__dtype_name(t->dtype));
+    FOLIO_REQUIRE_TYPE(dtype_is_float(t->dtype), "%s: dtype %s; allowed f32 f16 bf16", name,
+                       folio__dtype_name(t->dtype));
     FOLIO_TRY(check_vectors(t, name));
     *dst = (struct rows_view){ .data = t->data,
                                .token_stride = t->stride[0],

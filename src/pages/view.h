@@ -10,14 +10,23 @@
 #include "kernel/args.h"
 #include "kernel/context.h"
 
-/* [n_pages, page_size, n_kv_heads, head_dim] of f32, f16, bf16; dim contiguous; pages apart from each other. n_pages
- * may be 0. Quantised dtypes are ENOTSUP, others a type error. src NULL is EINVAL. */
+/* [n_pages, page_size, n_kv_heads, head_dim] of f32, f16, bf16, e4m3, e5m2, i8; dim contiguous; pages apart from each
+ * other. n_pages may be 0. Other dtypes are a type error. src NULL is EINVAL. */
 folio_status folio__pages_view_read(struct pages_view *dst, i64 *page_size, i32 *n_kv_heads, const char *name,
                                     const DLTensor *src);
 
 /* [n_tokens, n_heads, dim] of f32, f16, bf16; dim contiguous. n_tokens may be 0. */
 folio_status folio__rows_view_read(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
                                    const DLTensor *src);
+
+/* The scale of quantised pages [1] | [n_kv_heads] | [n_pages, page_size, n_kv_heads] f32, any strides, into their view.
+ * t absent: scale 1. EINVAL where pages are not quantised. */
+folio_status folio__pages_scale_of(struct pages_view *pages, i64 page_size, i32 n_kv_heads, const char *name,
+                                   const struct tensor *t);
+/* A scale for all slots or for a head is positive and finite. Reads data. */
+folio_status folio__pages_scale_require(const char *name, const struct pages_view *pages, i32 n_kv_heads);
+/* CUDA has no kernels for quantised pages: ENOTSUP. */
+folio_status folio__require_quantised_here(const folio_context *ctx, const char *name, i32 dtype);
 
 /* Indices, contiguous. Read one with layout_index. */
 struct index_view {

@@ -6,7 +6,22 @@
 #include "run/folio_plan.h"
 
 /* The tensors that an attend reads or writes. Lengths are not among them: they belong to update. */
-enum { Q, K_PAGES, V_PAGES, PAGE_TABLE, V_PAGE_TABLE, KV_INDICES, ALIBI_SLOPES, SINKS, BIAS, MASK, OUT, LSE };
+enum {
+    Q,
+    K_PAGES,
+    V_PAGES,
+    PAGE_TABLE,
+    V_PAGE_TABLE,
+    KV_INDICES,
+    ALIBI_SLOPES,
+    SINKS,
+    BIAS,
+    MASK,
+    K_SCALE,
+    V_SCALE,
+    OUT,
+    LSE
+};
 
 static const struct {
     const char *name;
@@ -24,6 +39,8 @@ static const struct {
     [SINKS] = { "sinks", offsetof(folio_attend_args, sinks), offsetof(struct attend_args, sinks) },
     [BIAS] = { "bias", offsetof(folio_attend_args, bias), offsetof(struct attend_args, bias.data) },
     [MASK] = { "mask", offsetof(folio_attend_args, mask), offsetof(struct attend_args, mask.data) },
+    [K_SCALE] = { "k_scale", offsetof(folio_attend_args, k_scale), offsetof(struct attend_args, k.scale) },
+    [V_SCALE] = { "v_scale", offsetof(folio_attend_args, v_scale), offsetof(struct attend_args, v.scale) },
     [OUT] = { "out", offsetof(folio_attend_args, out), offsetof(struct attend_args, out.data) },
     [LSE] = { "lse", offsetof(folio_attend_args, lse), offsetof(struct attend_args, lse) },
 };
@@ -88,8 +105,7 @@ static bool all_look_the_same(const folio_plan *plan, const folio_attend_args *a
                               !args->kv_indptr == !given->kv_indptr;
     const bool same_mods = args->score_mod == given->score_mod && args->mask_mod == given->mask_mod &&
                            args->block_mask == given->block_mask;
-    const bool unsupported = args->k_scale || args->v_scale;
-    if (!same_options || !same_lengths || !same_mods || unsupported)
+    if (!same_options || !same_lengths || !same_mods)
         return false;
     for (i32 i = 0; i < N_BOUND; i++) {
         const bool is_left_away = i == LSE && !args->lse; /* as it may be in any call */

@@ -29,6 +29,10 @@ FOLIO__CHECK(relate_pages);
 FOLIO__CHECK(relate_batch);
 FOLIO__CHECK(relate_outputs);
 
+/* Stage 2, check_scales.c: the scales of quantised pages. */
+FOLIO__CHECK(relate_k_scale);
+FOLIO__CHECK(relate_v_scale);
+
 /* Stage 2, check_scores.c: what spreads over [n_tokens, n_q_heads, keys]. */
 FOLIO__CHECK(spread_vectors);
 FOLIO__CHECK(spread_bias);

@@ -7,8 +7,6 @@
 
 static folio_status check_supported(const folio_attend_args *args)
 {
-    FOLIO_REQUIRE(!args->k_scale, FOLIO_ENOTSUP, "k_scale: quantised pages are not supported yet; must be NULL");
-    FOLIO_REQUIRE(!args->v_scale, FOLIO_ENOTSUP, "v_scale: quantised pages are not supported yet; must be NULL");
     FOLIO_REQUIRE(!(args->flags & FOLIO_CASCADE), FOLIO_ENOTSUP, "flags: FOLIO_CASCADE is not supported yet");
     return FOLIO_OK;
 }

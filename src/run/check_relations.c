@@ -15,8 +15,8 @@ folio_status folio__relate_dtypes(struct problem *p, const folio_context *ctx, c
     (void)args;
     const i32 q = p->kernel.q.dtype, k = p->kernel.k.dtype, v = p->kernel.v.dtype, out = p->kernel.out.dtype;
     if (p->has_pages) {
-        FOLIO_REQUIRE_TYPE(q == k || q == DTYPE_F32, "q: dtype %s with k_pages of %s; must be the same, or q f32",
-                           dtype_name(q), dtype_name(k));
+        FOLIO_REQUIRE_TYPE(q == k || q == DTYPE_F32 || dtype_is_quantised((enum dtype)k),
+                           "q: dtype %s with k_pages of %s; must be the same, or q f32", dtype_name(q), dtype_name(k));
         FOLIO_REQUIRE_TYPE(v == k, "v_pages: dtype %s; must be k_pages', %s", dtype_name(v), dtype_name(k));
     }
     FOLIO_REQUIRE_TYPE(out == q, "out: dtype %s; must be q's, %s", dtype_name(out), dtype_name(q));

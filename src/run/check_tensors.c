@@ -26,6 +26,7 @@ folio_status folio__read_k_pages(struct problem *p, const folio_context *ctx, co
     struct attend_args *kernel = &p->kernel;
     FOLIO_TRY(folio__pages_view_read(&kernel->k, &kernel->page_size, &kernel->n_kv_heads, "k_pages", args->k_pages));
     FOLIO_TRY(check_head_dim("k_pages", kernel->k.head_dim));
+    FOLIO_TRY(folio__require_quantised_here(ctx, "k_pages", kernel->k.dtype));
     return folio__require_device(ctx, "k_pages", args->k_pages);
 }
 
@@ -35,6 +36,7 @@ folio_status folio__read_v_pages(struct problem *p, const folio_context *ctx, co
         return FOLIO_OK;
     FOLIO_TRY(folio__pages_view_read(&p->kernel.v, &p->v_page_size, &p->n_v_heads, "v_pages", args->v_pages));
     FOLIO_TRY(check_head_dim("v_pages", p->kernel.v.head_dim));
+    FOLIO_TRY(folio__require_quantised_here(ctx, "v_pages", p->kernel.v.dtype));
     return folio__require_device(ctx, "v_pages", args->v_pages);
 }
 

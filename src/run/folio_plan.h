@@ -13,7 +13,7 @@
 #include "plan/plan.h"
 #include "run/problem.h"
 
-enum { WORKSPACE_ALIGN = 64, N_BOUND = 12 };
+enum { WORKSPACE_ALIGN = 64, N_BOUND = 14 };
 
 /* A DLTensor as it was given at create, without its data. */
 struct seen_tensor {

@@ -149,6 +149,8 @@ static folio_status host_attend(const folio_plan *plan, const struct attend_args
             args.v_table = args.k_table;
     }
     FOLIO_TRY(folio__check_pages(&args, plan->problem.batch, plan->kv_lens));
+    FOLIO_TRY(folio__pages_scale_require("k_scale", &args.k, args.n_kv_heads));
+    FOLIO_TRY(folio__pages_scale_require("v_scale", &args.v, args.n_kv_heads));
     struct flight flight = { .plan = plan, .kernels = plan->ctx->kernels, .args = &args };
     lay_out(&flight.w, plan, workspace);
     args.part = flight.w.part;

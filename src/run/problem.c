@@ -17,7 +17,7 @@ const struct problem_check folio__problem_checks[] = {
     { 1, folio__relate_dtypes }, { 1, folio__relate_head_dims }, { 1, folio__relate_heads }, { 1, folio__relate_pages },
     { 1, folio__relate_batch }, { 1, folio__relate_outputs },
     { 2, folio__spread_vectors }, { 2, folio__spread_bias }, { 2, folio__spread_mask },
-    { 2, folio__relate_mods },
+    { 2, folio__relate_mods }, { 2, folio__relate_k_scale }, { 2, folio__relate_v_scale },
 };
 /* clang-format on */
 const i32 folio__n_problem_checks = COUNT_OF(folio__problem_checks);

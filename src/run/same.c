@@ -8,6 +8,13 @@
 static folio_status same_pages(const char *name, struct pages_view a, struct pages_view b)
 {
     a.data = b.data = NULL;
+    FOLIO_REQUIRE(!a.scale == !b.scale && a.scale_page_stride == b.scale_page_stride &&
+                      a.scale_slot_stride == b.scale_slot_stride && a.scale_head_stride == b.scale_head_stride,
+                  FOLIO_EINVAL, "%c_scale: %s, strides %lld %lld %lld bytes; the plan has %s, %lld %lld %lld", name[0],
+                  a.scale ? "given" : "NULL", (long long)a.scale_page_stride, (long long)a.scale_slot_stride,
+                  (long long)a.scale_head_stride, b.scale ? "one" : "none", (long long)b.scale_page_stride,
+                  (long long)b.scale_slot_stride, (long long)b.scale_head_stride);
+    a.scale = b.scale = NULL;
     FOLIO_REQUIRE(
         memcmp(&a, &b, sizeof a) == 0, FOLIO_EINVAL,
         "%s: [%lld pages, ..., %d] %s with strides %lld %lld %lld bytes; the plan has [%lld pages, ..., %d] %s "

@@ -53,12 +53,16 @@ static void widen(float *dst, i32 dtype, const u8 *src, i32 n)
         dst[i] = folio__load_float((enum dtype)dtype, src + (i64)i * folio__dtype_bytes((enum dtype)dtype));
 }
 
-static const u8 *find_row(const struct pass *pass, const struct pages_view *pages, const struct table_view *table,
-                          i64 key)
+/* A key's row of K or V, as values. */
+static void widen_key(const struct pass *pass, float *dst, const struct pages_view *pages,
+                      const struct table_view *table, i64 key)
 {
-    const i64 page_size = pass->args->page_size;
+    const i64 page_size = pass->args->page_size, slot = key % page_size, head = pass->head / pass->args->group;
     const i64 page = layout_page(table, pass->item->seq, key / page_size);
-    return layout_slot(pages, page, key % page_size, pass->head / pass->args->group);
+    widen(dst, pages->dtype, layout_slot(pages, page, slot, head), pages->head_dim);
+    const float scale = pages->scale ? *layout_scale(pages, page, slot, head) : 1.0f;
+    for (i32 i = 0; i < pages->head_dim && pages->scale; i++)
+        dst[i] *= scale;
 }
 
 /* Sixteen sums, so that the compiler may use vectors. */
@@ -119,8 +123,7 @@ static void block_scores(const struct pass *pass)
         for (i64 r = 0; r < pass->n_rows; r++) {
             const bool seen = sees(pass, r, pass->key + i);
             if (seen && !read)
-                widen(pass->k, pass->args->k.dtype, find_row(pass, &pass->args->k, &pass->args->k_table, pass->key + i),
-                      pass->d);
+                widen_key(pass, pass->k, &pass->args->k, &pass->args->k_table, pass->key + i);
             read |= seen;
             pass->s[r * pass->most + i] = seen ? built_in_score(pass, r, pass->key + i) : 0;
         }
@@ -223,8 +226,7 @@ static void block_values(const struct pass *pass)
             if (weight == 0)
                 continue;
             if (!read)
-                widen(pass->v, pass->args->v.dtype, find_row(pass, &pass->args->v, &pass->args->v_table, pass->key + i),
-                      pass->dv);
+                widen_key(pass, pass->v, &pass->args->v, &pass->args->v_table, pass->key + i);
             read = true;
             for (i32 c = 0; c < pass->dv; c++)
                 pass->o[r * pass->dv + c] += (double)weight * (double)pass->v[c];

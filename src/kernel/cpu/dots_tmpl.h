@@ -49,7 +49,7 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
             for (i32 t = 0; t < n_keys; t++)
                 __builtin_prefetch(next[t] + (i64)c * bytes, 0, 3);
         }
-        UNROLL(2)
+        UNROLL(4)
         for (i32 part = 0; part < a_line; part += 16) {
             UNROLL(16)
             for (i32 t = 0; t < n_keys; t++)
@@ -95,13 +95,19 @@ INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
 FOLIO__DOTS_OF(DTYPE_F32)
 FOLIO__DOTS_OF(DTYPE_F16)
 FOLIO__DOTS_OF(DTYPE_BF16)
+FOLIO__DOTS_OF(DTYPE_E4M3)
+FOLIO__DOTS_OF(DTYPE_E5M2)
+FOLIO__DOTS_OF(DTYPE_I8)
 
 static void dots(enum dtype dtype, const struct dots *a)
 {
-    static void (*const by[3][3])(const struct dots *) = {
+    static void (*const by[6][3])(const struct dots *) = {
         { dots_DTYPE_F32_1, dots_DTYPE_F32_2, dots_DTYPE_F32_4 },
         { dots_DTYPE_F16_1, dots_DTYPE_F16_2, dots_DTYPE_F16_4 },
         { dots_DTYPE_BF16_1, dots_DTYPE_BF16_2, dots_DTYPE_BF16_4 },
+        { dots_DTYPE_E4M3_1, dots_DTYPE_E4M3_2, dots_DTYPE_E4M3_4 },
+        { dots_DTYPE_E5M2_1, dots_DTYPE_E5M2_2, dots_DTYPE_E5M2_4 },
+        { dots_DTYPE_I8_1, dots_DTYPE_I8_2, dots_DTYPE_I8_4 },
     };
     by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * elements_tmpl.h: 16 elements of any float dtype to and from a vector. dtype is a constant wherever speed matters, so
- * that the branches vanish. Quantised pages add their loads here. */
+ * elements_tmpl.h: 16 elements of any float or quantised dtype to and from a vector. dtype is a constant wherever speed
+ * matters, so that the branches vanish. Quantised elements are loaded as they are stored, without their scales. */
 
 /* Two bf16 side by side are one element of 32 bits, multiplied and summed in one step: kernels' own dtype. */
 static const enum dtype DTYPE_PAIR = (enum dtype)32;
 
 static inline i32 element_bytes(enum dtype dtype)
 {
-    return dtype == DTYPE_F32 || dtype == DTYPE_PAIR ? 4 : 2;
+    return dtype == DTYPE_F32 || dtype == DTYPE_PAIR ? 4 : dtype_is_quantised(dtype) ? 1 : 2;
 }
 
 /* a * b + c */
@@ -55,11 +55,23 @@ static inline vec load_16(enum dtype dtype, const u8 *p)
         return vec_load((const float *)(const void *)p);
     if (dtype == DTYPE_F16)
         return vec_load_f16((const u16 *)(const void *)p);
+    if (dtype == DTYPE_I8)
+        return vec_load_i8(p);
+    if (dtype == DTYPE_E4M3)
+        return vec_load_e4m3(p);
+    if (dtype == DTYPE_E5M2)
+        return vec_load_e5m2(p);
     return vec_load_bf16((const u16 *)(const void *)p);
 }
 
 static inline vec load_n(enum dtype dtype, const u8 *p, i32 n)
 {
+    if (dtype_is_quantised(dtype)) {
+        u8 bytes[16] = { 0 };
+        for (i32 i = 0; i < n; i++)
+            bytes[i] = p[i];
+        return load_16(dtype, bytes);
+    }
     if (dtype == DTYPE_F32 || dtype == DTYPE_PAIR)
         return vec_load_n((const float *)(const void *)p, n);
     if (dtype == DTYPE_F16)

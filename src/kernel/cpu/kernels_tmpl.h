@@ -11,9 +11,11 @@
 #include "kernel/cpu/cursor.h"
 #include "kernel/cpu/keys.h"
 #include "kernel/cpu/mod_run.h"
+#include "kernel/cpu/scales.h"
 #include "kernel/cpu/unroll.h"
 #include "kernel/kernels.h"
 #include "kernel/layout.h"
+#include "kernel/quantise.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

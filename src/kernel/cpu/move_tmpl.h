@@ -14,6 +14,16 @@ static void convert_row(enum dtype to, u8 *dst, enum dtype from, const u8 *src, 
     }
 }
 
+/* Stored times scale, in f32, then rounded to the row's dtype. */
+static void dequantise_row(enum dtype to, u8 *dst, enum dtype from, const u8 *src, i32 d, float scale)
+{
+    const i32 to_bytes = element_bytes(to);
+    for (i32 c = 0; c < d; c += 16) {
+        const i32 n = d - c < 16 ? d - c : 16;
+        store_n(to, dst + (i64)c * to_bytes, vec_mul(load_n(from, src + c, n), vec_set1(scale)), n);
+    }
+}
+
 static void row_to_slot(const struct pages_view *pages, const struct rows_view *rows, i64 token, i64 page, i64 slot,
                         i32 n_heads)
 {
@@ -25,9 +35,25 @@ static void row_to_slot(const struct pages_view *pages, const struct rows_view *
 static void slot_to_row(const struct rows_view *rows, const struct pages_view *pages, i64 token, i64 page, i64 slot,
                         i32 n_heads)
 {
-    for (i32 head = 0; head < n_heads; head++)
-        convert_row((enum dtype)rows->dtype, layout_row(rows, token, head), (enum dtype)pages->dtype,
-                    layout_slot(pages, page, slot, head), pages->head_dim);
+    const enum dtype to = (enum dtype)rows->dtype, from = (enum dtype)pages->dtype;
+    for (i32 head = 0; head < n_heads; head++) {
+        u8 *dst = layout_row(rows, token, head);
+        const u8 *src = layout_slot(pages, page, slot, head);
+        if (dtype_is_quantised(from))
+            dequantise_row(to, dst, from, src, pages->head_dim,
+                           pages->scale ? *layout_scale(pages, page, slot, head) : 1.0f);
+        else
+            convert_row(to, dst, from, src, pages->head_dim);
+    }
+}
+
+static void append_token(const struct append_args *args, const struct pages_view *pages, const struct rows_view *rows,
+                         i64 token, i64 page, i64 slot)
+{
+    if (dtype_is_quantised((enum dtype)pages->dtype))
+        folio__quantise_token(args, pages, page, slot, rows, token);
+    else
+        row_to_slot(pages, rows, token, page, slot, args->n_kv_heads);
 }
 
 static void append(const struct append_args *args, i64 begin, i64 end)
@@ -37,8 +63,8 @@ static void append(const struct append_args *args, i64 begin, i64 end)
         if (at < 0)
             continue;
         const i64 page = at / args->page_size, slot = at % args->page_size;
-        row_to_slot(&args->k_pages, &args->k, token, page, slot, args->n_kv_heads);
-        row_to_slot(&args->v_pages, &args->v, token, page, slot, args->n_kv_heads);
+        append_token(args, &args->k_pages, &args->k, token, page, slot);
+        append_token(args, &args->v_pages, &args->v, token, page, slot);
     }
 }
 

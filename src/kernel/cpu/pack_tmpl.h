@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * pack_tmpl.h: rows of K and V, wherever they lie, into the tiles that tile_tmpl.h multiplies: f32, K transposed. */
+ * pack_tmpl.h: rows of K and V, wherever they lie, into the tiles that tile_tmpl.h multiplies: f32, K transposed.
+ * Quantised rows are multiplied by their scales on the way. */
 
-/* 16 rows of 16 elements each at byte `at` of rows [16] -> transposed; rows from n on are zeros. */
-INLINE void load_transposed(enum dtype dtype, vec x[16], const u8 *const *rows, i64 at, i32 n, i32 n_elements)
+/* 16 rows of 16 elements each at byte `at` of rows [16] -> transposed; rows from n on are zeros.
+ * scale [n]: of quantised rows. */
+INLINE void load_transposed(enum dtype dtype, vec x[16], const u8 *const *rows, const float *scale, i64 at, i32 n,
+                            i32 n_elements)
 {
     if (n == 16 && n_elements == 16) {
         UNROLL(16)
@@ -12,51 +15,62 @@ INLINE void load_transposed(enum dtype dtype, vec x[16], const u8 *const *rows, 
         for (i32 i = 0; i < 16; i++)
             x[i] = i < n ? load_n(dtype, rows[i] + at, n_elements) : vec_zero();
     }
+    if (dtype_is_quantised(dtype)) {
+        for (i32 i = 0; i < n; i++)
+            x[i] = vec_mul(x[i], vec_set1(scale[i]));
+    }
     vec_transpose(x);
 }
 
-INLINE void pack_k_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d)
+INLINE void pack_k_of(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d)
 {
     const i32 bytes = element_bytes(dtype);
     vec x[16];
     for (i32 c = 0; c < d; c += 16) {
         const i32 left = d - c < 16 ? d - c : 16;
         if (n == 16 && left == 16) {
-            load_transposed(dtype, x, rows, (i64)c * bytes, 16, 16);
+            load_transposed(dtype, x, rows, scale, (i64)c * bytes, 16, 16);
             UNROLL(16)
             for (i32 i = 0; i < 16; i++)
                 vec_store(dst + (c + i) * 16, x[i]);
             continue;
         }
-        load_transposed(dtype, x, rows, (i64)c * bytes, n, left);
+        load_transposed(dtype, x, rows, scale, (i64)c * bytes, n, left);
         for (i32 i = 0; i < left; i++)
             vec_store(dst + (c + i) * 16, x[i]);
     }
 }
 
 /* n <= 16 rows of K -> one panel [d][16]. */
-static void pack_k(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d)
+static void pack_k(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d)
 {
     if (dtype == DTYPE_F32)
-        pack_k_of(DTYPE_F32, dst, rows, n, d);
+        pack_k_of(DTYPE_F32, dst, rows, scale, n, d);
     else if (dtype == DTYPE_F16)
-        pack_k_of(DTYPE_F16, dst, rows, n, d);
+        pack_k_of(DTYPE_F16, dst, rows, scale, n, d);
     else if (dtype == DTYPE_BF16)
-        pack_k_of(DTYPE_BF16, dst, rows, n, d);
+        pack_k_of(DTYPE_BF16, dst, rows, scale, n, d);
+    else if (dtype == DTYPE_E4M3)
+        pack_k_of(DTYPE_E4M3, dst, rows, scale, n, d);
+    else if (dtype == DTYPE_E5M2)
+        pack_k_of(DTYPE_E5M2, dst, rows, scale, n, d);
+    else if (dtype == DTYPE_I8)
+        pack_k_of(DTYPE_I8, dst, rows, scale, n, d);
     else
-        pack_k_of(DTYPE_PAIR, dst, rows, n, d);
+        pack_k_of(DTYPE_PAIR, dst, rows, scale, n, d);
 }
 
-INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
+INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d, i64 panel)
 {
     const i32 bytes = element_bytes(dtype);
-    for (i32 t = 0; t < n; t++) {
-        i32 c = 0;
-        for (; c + 16 <= d; c += 16)
-            vec_store(dst + c / 16 * panel + t * 16, load_16(dtype, rows[t] + (i64)c * bytes));
-        if (c < d)
-            vec_store(dst + c / 16 * panel + t * 16, load_n(dtype, rows[t] + (i64)c * bytes, d - c));
-    }
+    for (i32 t = 0; t < n; t++)
+        for (i32 c = 0; c < d; c += 16) {
+            const u8 *at = rows[t] + (i64)c * bytes;
+            vec x = d - c >= 16 ? load_16(dtype, at) : load_n(dtype, at, d - c);
+            if (dtype_is_quantised(dtype))
+                x = vec_mul(x, vec_set1(scale[t]));
+            vec_store(dst + c / 16 * panel + t * 16, x);
+        }
 }
 
 #if VEC_PAIRS
@@ -76,16 +90,22 @@ static void pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 pa
 #endif
 
 /* n rows of V -> the same rows of panels [dv / 16][.][16], `panel` floats apart. */
-static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
+static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d, i64 panel)
 {
     if (dtype == DTYPE_F32)
-        pack_v_of(DTYPE_F32, dst, rows, n, d, panel);
+        pack_v_of(DTYPE_F32, dst, rows, scale, n, d, panel);
     else if (dtype == DTYPE_F16)
-        pack_v_of(DTYPE_F16, dst, rows, n, d, panel);
+        pack_v_of(DTYPE_F16, dst, rows, scale, n, d, panel);
+    else if (dtype == DTYPE_E4M3)
+        pack_v_of(DTYPE_E4M3, dst, rows, scale, n, d, panel);
+    else if (dtype == DTYPE_E5M2)
+        pack_v_of(DTYPE_E5M2, dst, rows, scale, n, d, panel);
+    else if (dtype == DTYPE_I8)
+        pack_v_of(DTYPE_I8, dst, rows, scale, n, d, panel);
 #if VEC_PAIRS
     else if (dtype == DTYPE_PAIR)
         pack_v_pairs(dst, rows, n, d, panel);
 #endif
     else
-        pack_v_of(DTYPE_BF16, dst, rows, n, d, panel);
+        pack_v_of(DTYPE_BF16, dst, rows, scale, n, d, panel);
 }

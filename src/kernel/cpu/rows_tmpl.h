@@ -26,9 +26,10 @@ struct rows_pass {
     float *o, *total;     /* [n_heads][n_padded][v_pad] of this split; of the splits before */
     float *m, *l;         /* [n_heads][n_padded], [n_heads][n_padded][16] */
     float *total_m, *total_l;
-    float *s;     /* [n_padded][CHUNK] */
-    i32 chunk;    /* keys a chunk */
-    bool by_slot; /* pages hold all heads of a slot together */
+    float *s;                 /* [n_padded][CHUNK] */
+    float *k_scale, *v_scale; /* [BLOCK_KEYS] of the block and head at work; NULL = all are 1 */
+    i32 chunk;                /* keys a chunk */
+    bool by_slot;             /* pages hold all heads of a slot together */
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys;    /* of any row */
     struct mod_runner *mods; /* NULL = none */
@@ -62,7 +63,7 @@ static size_t rows_scratch_bytes(const struct attend_args *args)
     for (i32 n = 1; n <= MAX_ROWS; n++) {
         const i32 n_padded = padded_rows(n);
         const i32 n_heads = rows_heads_a_pass(args, n_padded);
-        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK;
+        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * BLOCK_KEYS;
         const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, BLOCK_KEYS) : 0;
         most = (size_t)max_i64((i64)most, floats * (i64)sizeof(float) + mods);
     }
@@ -109,6 +110,8 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->total_m = take(&next, rows);
     pass->total_l = take(&next, rows);
     pass->s = take(&next, (i64)pass->n_padded * CHUNK);
+    pass->k_scale = args->k.scale ? take(&next, BLOCK_KEYS) : NULL;
+    pass->v_scale = args->v.scale ? take(&next, BLOCK_KEYS) : NULL;
     for (i32 r = 0; r < pass->n_rows; r++)
         pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);
     pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
@@ -156,6 +159,16 @@ struct rows_step {
     i32 head, at, n;                   /* keys at .. at + n of the block */
 };
 
+/* n <= CHUNK columns of a row times the scales of their keys; 0 stays 0, whatever the scale of a key that is masked. */
+static void rows_scale(float *s, const float *scale, i32 n)
+{
+    for (i32 col = 0; col < n; col += 16) {
+        const vec x = vec_load(s + col);
+        const vec is_there = vec_abs(x);
+        vec_store(s + col, vec_select(vec_less(vec_zero(), is_there), vec_mul(x, vec_load(scale + col)), x));
+    }
+}
+
 /* Scores -> weights; o rescaled where the maximum moved. */
 static void rows_weights(const struct rows_pass *pass, const struct rows_step *step)
 {
@@ -169,6 +182,8 @@ static void rows_weights(const struct rows_pass *pass, const struct rows_step *s
             continue;
         }
         const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
+        if (pass->k_scale)
+            rows_scale(s, pass->k_scale + step->at, step->n);
         if (!pass->rule.plain) {
             const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
             const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
@@ -176,6 +191,8 @@ static void rows_weights(const struct rows_pass *pass, const struct rows_step *s
         }
         const float factor = weight_row(false, s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c,
                                         &pass->m[row], pass->l + row * 16);
+        if (pass->v_scale)
+            rows_scale(s, pass->v_scale + step->at, step->n);
         if (factor != 1.0f)
             scale_row(pass->o + row * pass->v_pad, pass->v_pad, factor);
     }
@@ -249,6 +266,16 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
                            .stride = pass->v_pad });
 }
 
+static void rows_load_scales(const struct rows_pass *pass, const struct block *block, i64 head)
+{
+    const struct attend_args *args = pass->args;
+    const i64 seq = pass->item->seq;
+    if (pass->k_scale)
+        block_scales(pass->k_scale, &args->k, &args->k_table, seq, args->page_size, block, head);
+    if (pass->v_scale)
+        block_scales(pass->v_scale, &args->v, &args->v_table, seq, args->page_size, block, head);
+}
+
 /* One block, all heads; `after` is the block that comes next. */
 static void rows_use(const struct rows_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
 {
@@ -256,9 +283,11 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
     const i32 chunk = pass->chunk;
     if (pass->mods)
         folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
-    for (i32 head = 0; head < pass->n_heads; head++)
+    for (i32 head = 0; head < pass->n_heads; head++) {
+        rows_load_scales(pass, block, pass->head_begin + head);
         for (i32 at = 0; at < block->n; at += chunk)
             rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
+    }
 }
 
 static void rows_split(const struct rows_pass *pass, i64 split)

@@ -69,14 +69,20 @@ static void tile_pack(const struct tile_pass *pass, const struct block *block)
 {
     const struct attend_args *args = pass->args;
     const u8 *k[BLOCK_KEYS], *v[BLOCK_KEYS];
+    float k_scale[BLOCK_KEYS], v_scale[BLOCK_KEYS];
     const i32 n = block->n;
+    if (dtype_is_quantised((enum dtype)args->k.dtype)) {
+        const i64 seq = pass->item->seq, page_size = args->page_size;
+        block_scales(k_scale, &args->k, &args->k_table, seq, page_size, block, pass->head);
+        block_scales(v_scale, &args->v, &args->v_table, seq, page_size, block, pass->head);
+    }
     for (i32 i = 0; i < n; i++) {
         k[i] = block->k[i] + pass->head * args->k.head_stride;
         v[i] = block->v[i] + pass->head * args->v.head_stride;
     }
     for (i32 i = 0; i < n; i += 16)
-        pack_k(k_dtype_of(args), pass->k + (i64)i * pass->d, k + i, n - i < 16 ? n - i : 16, pass->d);
-    pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, n, pass->dv, v_panel(pass));
+        pack_k(k_dtype_of(args), pass->k + (i64)i * pass->d, k + i, k_scale + i, n - i < 16 ? n - i : 16, pass->d);
+    pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, v_scale, n, pass->dv, v_panel(pass));
 }
 
 static struct score_place tile_place(const struct tile_pass *pass, i32 packed)
@@ -104,7 +110,7 @@ static void tile_load_q(const struct tile_pass *pass)
         float *dst = pass->q + (i64)strip * pass->d;
         for (i32 c = 0; c < pass->d; c += 16) {
             const i32 left = pass->d - c < 16 ? pass->d - c : 16;
-            load_transposed(dtype, x, rows, c * bytes, n, left);
+            load_transposed(dtype, x, rows, NULL, c * bytes, n, left);
             for (i32 i = 0; i < left; i++)
                 vec_store_n(dst + (c + i) * STRIP, scale_by_sign(dtype, x[i], pass->rule.q_factor), STRIP);
         }

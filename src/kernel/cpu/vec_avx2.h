@@ -205,6 +205,38 @@ static inline vec vec_load_f16_n(const u16 *p, i32 n)
     return vec_load_f16(x);
 }
 
+static inline __m256 vec_of_i8_8(__m128i x)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x));
+}
+
+static inline vec vec_load_i8(const u8 *p)
+{
+    return (vec){ vec_of_i8_8(_mm_loadl_epi64((const __m128i *)p)),
+                  vec_of_i8_8(_mm_loadl_epi64((const __m128i *)(p + 8))) };
+}
+
+static inline vec vec_of_halves(__m256i x)
+{
+    return (vec){ _mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)) };
+}
+
+/* e4m3 in the bits of an f16 is 2^8 too small; NaN, all ones, is made one. */
+static inline vec vec_load_e4m3(const u8 *p)
+{
+    const __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)), ones = _mm256_set1_epi16(0x7f);
+    const __m256i magnitude = _mm256_and_si256(x, ones);
+    const __m256i sign = _mm256_slli_epi16(_mm256_andnot_si256(ones, x), 8);
+    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, ones), _mm256_set1_epi16(0x7e00));
+    const __m256i half = _mm256_or_si256(_mm256_or_si256(sign, nan), _mm256_slli_epi16(magnitude, 7));
+    return vec_mul(vec_of_halves(half), vec_set1(256.0f));
+}
+
+static inline vec vec_load_e5m2(const u8 *p)
+{
+    return vec_of_halves(_mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)), 8));
+}
+
 static inline __m256i vec_to_bf16_8(__m256 a) /* in the lower halves of eight lanes */
 {
     const __m256i bits = _mm256_castps_si256(a);

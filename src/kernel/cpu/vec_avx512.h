@@ -171,6 +171,28 @@ static inline vec vec_load_f16_n(const u16 *p, i32 n)
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vec_mask_first(n), p));
 }
 
+static inline vec vec_load_i8(const u8 *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+/* e4m3 in the bits of an f16 is 2^8 too small; NaN, all ones, is made one. */
+static inline vec vec_load_e4m3(const u8 *p)
+{
+    const __m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)), ones = _mm256_set1_epi16(0x7f);
+    const __m256i magnitude = _mm256_and_si256(x, ones);
+    const __m256i sign = _mm256_slli_epi16(_mm256_andnot_si256(ones, x), 8);
+    const __m256i half = _mm256_or_si256(sign, _mm256_slli_epi16(magnitude, 7));
+    const __mmask16 is_nan = _mm256_cmpeq_epi16_mask(magnitude, ones);
+    const __m256i bits = _mm256_mask_mov_epi16(half, is_nan, _mm256_set1_epi16(0x7e00));
+    return _mm512_mul_ps(_mm512_cvtph_ps(bits), _mm512_set1_ps(256.0f));
+}
+
+static inline vec vec_load_e5m2(const u8 *p)
+{
+    return _mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)), 8));
+}
+
 static inline __m256i vec_to_bf16(vec a)
 {
     const __m512i bits = _mm512_castps_si512(a);

@@ -223,6 +223,31 @@ static inline vec vec_load_f16(const u16 *p)
     return vec_load_f16_n(p, 16);
 }
 
+/* Quantised elements, unscaled: always 16. */
+static inline vec vec_load_i8(const u8 *p)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = (float)(i8)p[i];
+    return r;
+}
+
+static inline vec vec_load_e4m3(const u8 *p)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = folio__e4m3_to_f32(p[i]);
+    return r;
+}
+
+static inline vec vec_load_e5m2(const u8 *p)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = folio__e5m2_to_f32(p[i]);
+    return r;
+}
+
 static inline void vec_store_bf16_n(u16 *p, vec a, i32 n)
 {
     for (i32 i = 0; i < n; i++)

@@ -83,13 +83,19 @@ INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)
 FOLIO__WEIGH_OF(DTYPE_F32)
 FOLIO__WEIGH_OF(DTYPE_F16)
 FOLIO__WEIGH_OF(DTYPE_BF16)
+FOLIO__WEIGH_OF(DTYPE_E4M3)
+FOLIO__WEIGH_OF(DTYPE_E5M2)
+FOLIO__WEIGH_OF(DTYPE_I8)
 
 static void weigh(enum dtype dtype, const struct weigh *a)
 {
-    static void (*const by[3][3])(const struct weigh *) = {
+    static void (*const by[6][3])(const struct weigh *) = {
         { weigh_DTYPE_F32_1, weigh_DTYPE_F32_2, weigh_DTYPE_F32_4 },
         { weigh_DTYPE_F16_1, weigh_DTYPE_F16_2, weigh_DTYPE_F16_4 },
         { weigh_DTYPE_BF16_1, weigh_DTYPE_BF16_2, weigh_DTYPE_BF16_4 },
+        { weigh_DTYPE_E4M3_1, weigh_DTYPE_E4M3_2, weigh_DTYPE_E4M3_4 },
+        { weigh_DTYPE_E5M2_1, weigh_DTYPE_E5M2_2, weigh_DTYPE_E5M2_4 },
+        { weigh_DTYPE_I8_1, weigh_DTYPE_I8_2, weigh_DTYPE_I8_4 },
     };
     by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
 }

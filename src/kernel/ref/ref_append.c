@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernel/layout.h"
+#include "kernel/quantise.h"
 #include "kernel/ref/ref.h"
 
 void folio__ref_convert(void *dst, i32 dst_dtype, const void *src, i32 src_dtype, i64 n)
@@ -17,10 +18,14 @@ void folio__ref_convert(void *dst, i32 dst_dtype, const void *src, i32 src_dtype
         folio__store_float(to, (u8 *)dst + i * to_bytes, folio__load_float(from, (const u8 *)src + i * from_bytes));
 }
 
-static void append_token(const struct rows_view *rows, i64 token, const struct pages_view *pages, i64 page,
-                         i64 position, i32 n_kv_heads)
+static void append_token(const struct append_args *args, const struct rows_view *rows, i64 token,
+                         const struct pages_view *pages, i64 page, i64 position)
 {
-    for (i32 head = 0; head < n_kv_heads; head++)
+    if (dtype_is_quantised((enum dtype)pages->dtype)) {
+        folio__quantise_token(args, pages, page, position, rows, token);
+        return;
+    }
+    for (i32 head = 0; head < args->n_kv_heads; head++)
         folio__ref_convert(layout_slot(pages, page, position, head), pages->dtype, layout_row(rows, token, head),
                            rows->dtype, rows->dim);
 }
@@ -32,7 +37,7 @@ void folio__ref_append(const struct append_args *args, i64 begin, i64 end)
         if (slot < 0)
             continue;
         const i64 page = slot / args->page_size, position = slot % args->page_size;
-        append_token(&args->k, token, &args->k_pages, page, position, args->n_kv_heads);
-        append_token(&args->v, token, &args->v_pages, page, position, args->n_kv_heads);
+        append_token(args, &args->k, token, &args->k_pages, page, position);
+        append_token(args, &args->v, token, &args->v_pages, page, position);
     }
 }

@@ -28,6 +28,11 @@ static double load(i32 dtype, const u8 *vector, i64 i)
     return (double)folio__load_float((enum dtype)dtype, vector + i * folio__dtype_bytes((enum dtype)dtype));
 }
 
+static double scale_at(const struct pages_view *pages, i64 page, i64 slot, i64 head)
+{
+    return pages->scale ? (double)*layout_scale(pages, page, slot, head) : 1;
+}
+
 static bool is_kept(const struct attend_args *args, const struct attend_item *item, const struct row *row, i64 key)
 {
     if (args->causal == CAUSAL_TOP_LEFT && key > row->index)
@@ -41,12 +46,12 @@ static bool is_kept(const struct attend_args *args, const struct attend_item *it
     return !args->mask.data || *layout_score(&args->mask, row->token, row->head, key) != 0;
 }
 
-static double score_of(const struct attend_args *args, const struct row *row, i64 key, const u8 *k)
+static double score_of(const struct attend_args *args, const struct row *row, i64 key, const u8 *k, double k_scale)
 {
     double dot = 0;
     for (i32 d = 0; d < args->k.head_dim; d++)
         dot += row->q[d] * load(args->k.dtype, k, d);
-    double score = args->scale * dot;
+    double score = args->scale * (dot * k_scale);
     if (args->softcap > 0)
         score = args->softcap * tanh(score / args->softcap);
     if (args->alibi_slopes)
@@ -66,7 +71,7 @@ static void raise_max(struct row *row, double max, i32 head_dim_v)
     row->max = max;
 }
 
-static void add_key(const struct attend_args *args, struct row *row, double score, const u8 *v)
+static void add_key(const struct attend_args *args, struct row *row, double score, const u8 *v, double v_scale)
 {
     if (score == -INFINITY)
         return;
@@ -75,7 +80,7 @@ static void add_key(const struct attend_args *args, struct row *row, double scor
     const double weight = exp(score - row->max);
     row->sum += weight;
     for (i32 d = 0; d < args->v.head_dim; d++)
-        row->out[d] += weight * load(args->v.dtype, v, d);
+        row->out[d] += weight * (load(args->v.dtype, v, d) * v_scale);
 }
 
 /* +inf takes everything, -inf nothing. */
@@ -117,9 +122,11 @@ static void attend_row(const struct attend_args *args, const struct attend_item 
         if (!is_kept(args, item, row, key) || (mod_is_used(args) && !folio__mod_keeps(args, &place)))
             continue;
         const i64 column = key / args->page_size, slot = key % args->page_size;
-        const u8 *k = layout_slot(&args->k, layout_page(&args->k_table, item->seq, column), slot, kv_head);
-        const u8 *v = layout_slot(&args->v, layout_page(&args->v_table, item->seq, column), slot, kv_head);
-        add_key(args, row, folio__mod_score(args, &place, score_of(args, row, key, k)), v);
+        const i64 k_page = layout_page(&args->k_table, item->seq, column);
+        const i64 v_page = layout_page(&args->v_table, item->seq, column);
+        const u8 *k = layout_slot(&args->k, k_page, slot, kv_head), *v = layout_slot(&args->v, v_page, slot, kv_head);
+        const double score = score_of(args, row, key, k, scale_at(&args->k, k_page, slot, kv_head));
+        add_key(args, row, folio__mod_score(args, &place, score), v, scale_at(&args->v, v_page, slot, kv_head));
     }
     if (args->sinks)
         add_sink(row, (double)args->sinks[row->head], args->v.head_dim);

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_quantised.c: quantised pages are their dequantised values, at every level. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/problem.h"
+
+static const enum dtype dtypes[] = { DTYPE_I8, DTYPE_E4M3, DTYPE_E5M2 };
+static const folio_isa levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16 };
+enum { N_LEVELS = sizeof levels / sizeof *levels, N_DTYPES = 3 };
+enum scale_kind { SCALE_NONE, SCALE_ONE, SCALE_BY_HEAD, SCALE_BY_SLOT, N_SCALE_KINDS };
+
+static folio_context *open_context(folio_backend backend, folio_isa isa)
+{
+    const folio_context_config cfg = {
+        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = 2
+    };
+    folio_context *ctx = NULL;
+    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
+    return ctx;
+}
+
+/* ---- K or V of a problem, quantised; the problem gets the values that come of it */
+
+struct quantised {
+    struct test_tensor pages, scale;
+};
+
+static double largest(const struct test_tensor *t, i64 page, i64 slot, i64 head)
+{
+    double most = 0;
+    for (i64 d = 0; d < t->shape[3]; d++)
+        most = fmax(most, fabs(tensor_get(t, (i64[]){ page, slot, head, d })));
+    return most;
+}
+
+static void make_scale(struct test_tensor *scale, enum scale_kind kind, const i64 *shape)
+{
+    const i64 strides[] = { shape[1] * (shape[2] + 1), shape[2] + 1, 1 },
+              turned[] = { 2 * shape[1] * shape[2], 1, 2 * shape[1] };
+    *scale = (struct test_tensor){ 0 };
+    if (kind == SCALE_ONE)
+        tensor_make(scale, DTYPE_F32, 1, (i64[]){ 1 }, NULL, 1, false);
+    if (kind == SCALE_BY_HEAD)
+        tensor_make(scale, DTYPE_F32, 1, (i64[]){ shape[2] }, (i64[]){ 3 }, 0, false);
+    if (kind == SCALE_BY_SLOT)
+        tensor_make(scale, DTYPE_F32, 3, shape, shape[1] % 2 ? strides : turned, 0, false);
+    for (i64 head = 0; head < shape[2] && kind != SCALE_BY_SLOT && kind != SCALE_NONE; head++)
+        tensor_set(scale, &(i64){ kind == SCALE_ONE ? 0 : head }, 0.03 + 0.01 * (double)head);
+}
+
+static double scale_at(const struct quantised *q, enum scale_kind kind, i64 page, i64 slot, i64 head)
+{
+    return kind == SCALE_NONE      ? 1
+           : kind == SCALE_ONE     ? tensor_get(&q->scale, &(i64){ 0 })
+           : kind == SCALE_BY_HEAD ? tensor_get(&q->scale, &head)
+                                   : tensor_get(&q->scale, (i64[]){ page, slot, head });
+}
+
+/* Slots of NaN keep NaN scales, or, where a scale is shared, bytes that are NaN or large. */
+static void quantise(struct quantised *q, const struct test_tensor *from, enum dtype dtype, enum scale_kind kind,
+                     bool hnd)
+{
+    const i64 *n = from->shape, d = n[3] + 5;
+    const i64 by_slot[] = { n[1] * n[2] * d + 7, n[2] * d, d, 1 }, by_head[] = { n[1] * n[2] * d, d, n[1] * d, 1 };
+    tensor_make(&q->pages, dtype, 4, n, hnd ? by_head : by_slot, 3, false);
+    make_scale(&q->scale, kind, n);
+    for (i64 page = 0; page < n[0]; page++)
+        for (i64 slot = 0; slot < n[1]; slot++)
+            for (i64 head = 0; head < n[2]; head++) {
+                if (isnan(tensor_get(from, (i64[]){ page, slot, head, 0 })))
+                    continue;
+                if (kind == SCALE_BY_SLOT)
+                    tensor_set(&q->scale, (i64[]){ page, slot, head },
+                               fmax(largest(from, page, slot, head), 1e-3) / (double)folio__dtype_max(dtype));
+                const double scale = scale_at(q, kind, page, slot, head);
+                for (i64 i = 0; i < n[3]; i++) {
+                    const i64 at[] = { page, slot, head, i };
+                    tensor_set(&q->pages, at, (double)((float)tensor_get(from, at) / (float)scale));
+                    tensor_set(from, at, tensor_get(&q->pages, at) * scale);
+                }
+            }
+}
+
+static void compare(const struct random_problem *p, const float *wanted, double tolerance, const char *what)
+{
+    i64 at = 0;
+    for (i64 token = 0; token < p->n_tokens; token++)
+        for (i64 head = 0; head < p->t[T_OUT].shape[1]; head++)
+            for (i64 d = 0; d < p->t[T_OUT].shape[2]; d++, at++) {
+                const double x = tensor_get(&p->t[T_OUT], (i64[]){ token, head, d });
+                if (fabs(x - (double)wanted[at]) <= tolerance)
+                    continue;
+                fprintf(stderr, "%s: out[%lld, %lld, %lld] = %.9g, wanted %.9g: ", what, (long long)token,
+                        (long long)head, (long long)d, x, (double)wanted[at]);
+                problem_print(p);
+                fail();
+            }
+}
+
+static float *copy_out(const struct random_problem *p)
+{
+    const i64 n_heads = p->t[T_OUT].shape[1], n_dims = p->t[T_OUT].shape[2];
+    float *copy = calloc((size_t)(p->n_tokens * n_heads * n_dims) + 1, sizeof *copy);
+    assert_non_null(copy);
+    for (i64 i = 0; i < p->n_tokens * n_heads * n_dims; i++)
+        copy[i] = (float)tensor_get(&p->t[T_OUT], (i64[]){ i / n_dims / n_heads, i / n_dims % n_heads, i % n_dims });
+    return copy;
+}
+
+/* Oracle on dequantised f32 pages = oracle on quantised pages = every level; levels with the same bits agree to the
+ * bit. */
+static void check_problem(u64 seed, const struct problem_limits *limits, folio_context *ref, folio_context *const *ctx)
+{
+    struct problem_choice c;
+    problem_choose(&c, seed, limits);
+    c.q_dtype = c.kv_dtype = DTYPE_F32;
+    c.amplitude = 1;
+    if (c.layout == GAPPED) /* small vectors of neighbouring pages share memory there, and are written here */
+        c.layout = HND;
+    struct random_problem p;
+    problem_build(&p, &c);
+    const enum dtype dtype = dtypes[seed % N_DTYPES];
+    struct quantised k, v;
+    quantise(&k, &p.t[T_K], dtype, (enum scale_kind)(seed / 3 % N_SCALE_KINDS), seed & 1);
+    quantise(&v, &p.t[T_V], dtype, (enum scale_kind)(seed / 12 % N_SCALE_KINDS), seed & 2);
+    problem_reset_outputs(&p);
+    assert_true(problem_run(&p, ref, NULL));
+    float *wanted = copy_out(&p);
+    p.args.k_pages = &k.pages.dl;
+    p.args.v_pages = &v.pages.dl;
+    p.args.k_scale = tensor_there(&k.scale) ? &k.scale.dl : NULL;
+    p.args.v_scale = tensor_there(&v.scale) ? &v.scale.dl : NULL;
+    problem_reset_outputs(&p);
+    assert_true(problem_run(&p, ref, NULL));
+    compare(&p, wanted, 2e-7 * p.max_value, "the oracle");
+    u64 bits = 0;
+    for (i32 i = 0; i < N_LEVELS; i++) {
+        if (!ctx[i])
+            continue;
+        if (!problem_agrees(&p, ctx[i], ref, 2e-6))
+            fail_msg("seed %llu, %s, level %d", (unsigned long long)seed, folio__dtype_name(dtype), (int)levels[i]);
+        problem_reset_outputs(&p);
+        assert_true(problem_run(&p, ctx[i], NULL));
+        if (levels[i] == FOLIO_ISA_C)
+            bits = problem_hash_outputs(&p);
+        else if (levels[i] <= FOLIO_ISA_AVX512)
+            assert_int_equal(problem_hash_outputs(&p), bits);
+    }
+    free(wanted);
+    tensor_free(&k.pages);
+    tensor_free(&k.scale);
+    tensor_free(&v.pages);
+    tensor_free(&v.scale);
+    problem_free(&p);
+}
+
+static void open_levels(folio_context **ctx)
+{
+    for (i32 i = 0; i < N_LEVELS; i++)
+        ctx[i] = folio_isa_available(levels[i]) ? open_context(FOLIO_BACKEND_CPU, levels[i]) : NULL;
+}
+
+static void close_levels(folio_context **ctx)
+{
+    for (i32 i = 0; i < N_LEVELS; i++)
+        folio_context_destroy(&ctx[i]);
+}
+
+static void attention_is_that_of_the_dequantised_pages(void **state)
+{
+    (void)state;
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO), *ctx[N_LEVELS];
+    open_levels(ctx);
+    const struct problem_limits limits = { .max_work = 3e5, .max_head_dim = 160 };
+    for (u64 seed = 1; seed <= 120; seed++)
+        check_problem(seed, &limits, ref, ctx);
+    close_levels(ctx);
+    folio_context_destroy(&ref);
+}
+
+/* ---- refusals */
+
+struct bad {
+    struct test_tensor k, v, q, out, table, lens, scale, scale_i32;
+    folio_attend_args args;
+};
+
+static void bad_make(struct bad *b)
+{
+    const i64 pages[] = { 2, 4, 2, 8 };
+    tensor_make(&b->k, DTYPE_I8, 4, pages, NULL, 0, false);
+    tensor_make(&b->v, DTYPE_I8, 4, pages, NULL, 0, false);
+    tensor_make(&b->q, DTYPE_BF16, 3, (i64[]){ 1, 4, 8 }, NULL, 0, false);
+    tensor_make(&b->out, DTYPE_BF16, 3, (i64[]){ 1, 4, 8 }, NULL, 0, true);
+    tensor_make(&b->table, DTYPE_I32, 2, (i64[]){ 1, 2 }, NULL, 0, false);
+    tensor_make(&b->lens, DTYPE_I32, 1, (i64[]){ 1 }, NULL, 0, false);
+    tensor_make(&b->scale, DTYPE_F32, 1, (i64[]){ 2 }, NULL, 0, false);
+    tensor_make(&b->scale_i32, DTYPE_I32, 1, (i64[]){ 2 }, NULL, 0, false);
+    memset(b->q.block, 0, b->q.block_bytes);
+    for (i64 i = 0; i < 2; i++) {
+        tensor_set_index(&b->table, (i64[]){ 0, i }, i);
+        tensor_set(&b->scale, &i, 0.5);
+    }
+    tensor_set_index(&b->lens, &(i64){ 0 }, 7);
+    b->args = (folio_attend_args){ .struct_size = sizeof b->args,
+                                   .q = &b->q.dl,
+                                   .k_pages = &b->k.dl,
+                                   .v_pages = &b->v.dl,
+                                   .page_table = &b->table.dl,
+                                   .kv_lens = &b->lens.dl,
+                                   .k_scale = &b->scale.dl,
+                                   .v_scale = &b->scale.dl,
+                                   .out = &b->out.dl };
+}
+
+static void bad_free(struct bad *b)
+{
+    tensor_free(&b->k);
+    tensor_free(&b->v);
+    tensor_free(&b->q);
+    tensor_free(&b->out);
+    tensor_free(&b->table);
+    tensor_free(&b->lens);
+    tensor_free(&b->scale);
+    tensor_free(&b->scale_i32);
+}
+
+static void expect(struct bad *b, folio_context *ctx, folio_error_kind kind, const char *words)
+{
+    const u64 before = tensor_hash(&b->out);
+    assert_int_equal(folio_attend(ctx, NULL, &b->args, NULL), FOLIO_EINVAL);
+    if (!strstr(folio_last_error(), words) || folio_last_error_kind() != kind)
+        fail_msg("\"%s\" should say \"%s\"", folio_last_error(), words);
+    assert_int_equal(tensor_hash(&b->out), before);
+    bad_free(b);
+    bad_make(b);
+}
+
+static void bad_scales_are_refused(void **state)
+{
+    (void)state;
+    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO);
+    struct bad b;
+    bad_make(&b);
+    static const double values[] = { 0, -1, NAN, INFINITY };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        tensor_set(&b.scale, &(i64){ 1 }, values[i]);
+        expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale[1]");
+    }
+    b.scale.shape[0] = 3;
+    expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale: 3 elements; must be 1, or one for each of the 2 kv heads");
+    b.scale.dl.ndim = 2;
+    b.scale.shape[1] = 1;
+    expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale: 2 dims");
+    b.args.v_scale = &b.scale_i32.dl;
+    expect(&b, ctx, FOLIO_ERROR_TYPE, "v_scale: dtype i32; must be f32");
+    b.k.dl.dtype = b.v.dl.dtype = dl_type(DTYPE_BF16);
+    b.k.shape[3] = b.v.shape[3] = 4;
+    b.q.shape[2] = b.out.shape[2] = 4;
+    expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale: given with pages of bf16");
+    b.v.dl.dtype = dl_type(DTYPE_E4M3);
+    expect(&b, ctx, FOLIO_ERROR_TYPE, "v_pages: dtype e4m3; must be k_pages', i8");
+    assert_int_equal(folio_attend(ctx, NULL, &b.args, NULL), FOLIO_OK);
+    bad_free(&b);
+    folio_context_destroy(&ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attention_is_that_of_the_dequantised_pages),
+        cmocka_unit_test(bad_scales_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
