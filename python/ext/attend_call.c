@@ -47,7 +47,7 @@ static void point(struct ext_call *call, int field)
 
 int ext_objects_read(struct ext_state *state, PyObject *const *values, PyObject **objects)
 {
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         objects[i] = NULL;
     for (int i = 0; i < N_FIELDS; i++) {
         PyObject *value = values[fields[i].param];
@@ -58,7 +58,7 @@ int ext_objects_read(struct ext_state *state, PyObject *const *values, PyObject 
         if (!objects[i])
             return -1;
     }
-    return 0;
+    return ext_mods_read(objects[F_Q], values, objects + F_MODS);
 }
 
 static void fill_args(folio_attend_args *args, const struct ext_options *o)
@@ -92,6 +92,7 @@ int ext_call_read(struct ext_state *state, struct ext_call *call, PyObject *cons
                   const struct ext_array *like, const struct ext_options *options)
 {
     fill_args(&call->args, options);
+    ext_mods_point(&call->args, objects + F_MODS);
     for (int i = 0; i < N_FIELDS; i++) {
         call->arrays[i].holds = HOLDS_NOTHING;
         call->arrays[i].is_present = false;

@@ -4,6 +4,7 @@
 #define FOLIO_EXT_ATTEND_CALL_H
 
 #include "array.h"
+#include "mod.h"
 #include "params.h"
 
 /* The arrays of a call. The first three and the last two change from layer to layer; a plan keeps the others. */
@@ -23,12 +24,14 @@ enum ext_field {
     F_BIAS,
     F_OUT,
     F_LSE,
-    N_FIELDS
+    N_FIELDS,
+    F_MODS = N_FIELDS, /* only objects: score_mod, mask_mod, block_mask, compiled */
+    N_OBJECTS = F_MODS + EXT_N_MODS
 };
 
 static inline bool ext_field_is_kept(int field)
 {
-    return field >= F_KV_LENS && field <= F_BIAS;
+    return (field >= F_KV_LENS && field <= F_BIAS) || field >= F_MODS;
 }
 
 /* Everything that is no array. */
@@ -49,7 +52,8 @@ struct ext_call {
 /* 0, or -1 with TypeError, ValueError or NotImplementedError. */
 int ext_options_read(PyObject *const *values /* [N_ATTEND_PARAMS] */, struct ext_options *options);
 
-/* The arrays among the values, lists of ints made arrays: new references into objects [N_FIELDS], NULL where absent. */
+/* The arrays among the values, lists of ints made arrays, and the mods: new references into objects [N_OBJECTS], NULL
+ * where absent. */
 int ext_objects_read(struct ext_state *state, PyObject *const *values, PyObject **objects);
 
 /* Look at all objects and fill call->args; like [N_FIELDS] or NULL stands in where there is no object. Release the call

@@ -6,7 +6,7 @@
 
 static void forget(PyObject **objects)
 {
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         Py_CLEAR(objects[i]);
 }
 
@@ -26,8 +26,13 @@ static PyObject *run(struct ext_state *state, struct ext_call *call, PyObject **
         ext_context(state, options->backend, options->num_threads, call->arrays[F_Q].tensor.device);
     if (!context || ext_call_make_results(state, call, objects, options->return_lse) < 0)
         return NULL;
-    const bool lets_go = ext_is_long(ext_call_work(call), options->backend);
+    PyObject *const *const mods = objects + F_MODS;
+    const bool lets_go = ext_is_long(ext_call_work(call), options->backend) || ext_mods_call_back(mods);
+    if (ext_mods_enter(mods) < 0)
+        return NULL;
     const folio_status status = attend(context, call, lets_go);
+    if (ext_mods_leave(mods, status))
+        return NULL;
     return status == FOLIO_OK ? ext_call_give(call, objects, options->return_lse) : ext_raise(state, status);
 }
 
@@ -36,7 +41,6 @@ static PyObject *tell(struct ext_state *state, struct ext_call *call, PyObject *
                       const struct ext_options *options)
 {
     enum { TEXT_BYTES = 8192 };
-    (void)objects;
     folio_context *context =
         ext_context(state, options->backend, options->num_threads, call->arrays[F_Q].tensor.device);
     if (!context || ext_call_describe_results(call) < 0)
@@ -45,7 +49,7 @@ static PyObject *tell(struct ext_state *state, struct ext_call *call, PyObject *
     if (!text)
         return PyErr_NoMemory();
     (void)folio_explain(context, &call->args, text, TEXT_BYTES);
-    PyObject *result = PyUnicode_FromString(text);
+    PyObject *result = ext_mods_explain(objects + F_MODS, text);
     PyMem_Free(text);
     return result;
 }
@@ -57,7 +61,7 @@ static PyObject *with_call(PyObject *module, enum ext_signature_id id, const cha
                            Py_ssize_t n_args, PyObject *keywords, body body)
 {
     struct ext_state *state = PyModule_GetState(module);
-    PyObject *values[N_ATTEND_PARAMS], *objects[N_FIELDS];
+    PyObject *values[N_ATTEND_PARAMS], *objects[N_OBJECTS];
     struct ext_options options;
     if (ext_params_read(state, id, function, args, n_args, keywords, values) < 0 ||
         ext_options_read(values, &options) < 0)

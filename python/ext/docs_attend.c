@@ -53,11 +53,19 @@ const char ext_doc_attention[] =
     "num_threads    0 = the CPUs this process may use. Results are the same bits for any number\n"
     "stream         CUDA only\n"
     "backend        \"auto\" = where the tensors are; \"cpu\", \"cuda\", \"ref\" (double precision, slow)\n"
-    "score_mod, mask_mod, block_mask, captures, k_scale, v_scale, cascade: not there yet, NotImplementedError\n"
+    "score_mod      changes a score: a str in folio's language (docs/mods.md), such as \"score + slopes[h] * (kv - "
+    "q)\",\n"
+    "               a folio.Mod, or a callable f(score, b, h, q_idx, kv_idx)\n"
+    "mask_mod       keeps a key (true) or drops it: a str such as \"kv <= q\", a folio.Mod, or f(b, h, q_idx, kv_idx)\n"
+    "block_mask     a folio.BlockMask or PyTorch's: blocks it lacks are dropped, and their pages not read\n"
+    "captures       the arrays a str names, by name\n"
+    "k_scale, v_scale, cascade: not there yet, NotImplementedError\n"
     "\n"
     "Raises TypeError (dtype or kind of an argument, a tensor that requires grad), ValueError (shape, value, device),\n"
-    "IndexError (a page id out of range, with row and column), MemoryError, NotImplementedError. A call that raises\n"
-    "has written nothing. Other Python threads run while a long call works.";
+    "IndexError (a page id out of range, with row and column), MemoryError, NotImplementedError, and whatever a "
+    "callable\n"
+    "raises. A call that raises has written nothing, unless a callable raised. Other Python threads run while a long\n"
+    "call works.";
 
 const char ext_doc_plan[] =
     "plan" ATTEND_SIGNATURE

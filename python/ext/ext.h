@@ -77,7 +77,7 @@ struct ext_context {
 
 struct ext_state {
     PyObject *no_pages_error, *state_error, *device_error;
-    PyTypeObject *plan_type, *cache_type;
+    PyTypeObject *plan_type, *cache_type, *mod_type;
     PyObject *ndarray, *np_empty;         /* numpy.ndarray, numpy.empty */
     PyObject *dtypes[EXT_N_DTYPES];       /* numpy.dtype; those of ml_dtypes are NULL until one is needed */
     PyObject *names[EXT_N_NAMES];         /* interned */

@@ -2,6 +2,7 @@
  * module.c: folio._ext: what it offers, and its state. */
 #include "functions.h"
 
+#include "mod.h"
 #include "params.h"
 
 #define KEYWORDS(function) (PyCFunction)(void *)(function), METH_FASTCALL | METH_KEYWORDS
@@ -14,6 +15,9 @@ static PyMethodDef functions[] = {
     { "copy_pages", KEYWORDS(ext_copy_pages), ext_doc_copy_pages },
     { "pages_from_contiguous", KEYWORDS(ext_pages_from_contiguous), ext_doc_pages_from_contiguous },
     { "merge", KEYWORDS(ext_merge), ext_doc_merge },
+    { "_mod_of_text", ext_mod_of_text, METH_VARARGS, "For folio._mods." },
+    { "_mod_of_function", ext_mod_of_function, METH_VARARGS, "For folio._mods." },
+    { "_mod_of_blocks", ext_mod_of_blocks, METH_VARARGS, "For folio._mods." },
     { 0 },
 };
 #undef KEYWORDS
@@ -81,7 +85,8 @@ static int init(PyObject *module)
         return -1;
     state->plan_type = add_type(module, &ext_plan_spec);
     state->cache_type = add_type(module, &ext_cache_spec);
-    if (!state->plan_type || !state->cache_type)
+    state->mod_type = add_type(module, &ext_mod_spec);
+    if (!state->plan_type || !state->cache_type || !state->mod_type)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", folio_version());
 }
@@ -95,6 +100,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->device_error);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->cache_type);
+    Py_VISIT(state->mod_type);
     Py_VISIT(state->ndarray);
     Py_VISIT(state->np_empty);
     for (int i = 0; i < EXT_N_DTYPES; i++)
@@ -112,6 +118,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->device_error);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->cache_type);
+    Py_CLEAR(state->mod_type);
     Py_CLEAR(state->ndarray);
     Py_CLEAR(state->np_empty);
     for (int i = 0; i < EXT_N_DTYPES; i++)

@@ -15,9 +15,8 @@ static int refuse_later_features(PyObject *const *values)
         int param;
         const char *name, *what;
     } later[] = {
-        { P_score_mod, "score_mod", "mods" },          { P_mask_mod, "mask_mod", "mods" },
-        { P_block_mask, "block_mask", "block masks" }, { P_captures, "captures", "mods" },
-        { P_k_scale, "k_scale", "quantised pages" },   { P_v_scale, "v_scale", "quantised pages" },
+        { P_k_scale, "k_scale", "quantised pages" },
+        { P_v_scale, "v_scale", "quantised pages" },
     };
     for (size_t i = 0; i < COUNT_OF(later); i++)
         if (is_given(values[later[i].param])) {

@@ -12,7 +12,7 @@ struct plan {
     PyObject_HEAD folio_plan *plan;
     folio_context *context;
     struct ext_options options;
-    PyObject *objects[N_FIELDS];     /* kept arrays; NULL elsewhere */
+    PyObject *objects[N_OBJECTS];    /* kept arrays and mods; NULL elsewhere */
     struct ext_array like[N_FIELDS]; /* q, k_pages, v_pages, out, lse as planned, without their memory */
     double work;                     /* multiplications of one run */
     int n_running;                   /* runs in flight, in other threads */
@@ -46,7 +46,7 @@ static struct plan *plan_of(struct ext_state *state, struct ext_call *call, PyOb
         return NULL;
     }
     self->work = ext_call_work(call);
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         if (ext_field_is_kept(i))
             self->objects[i] = Py_XNewRef(objects[i]);
         else
@@ -57,7 +57,7 @@ static struct plan *plan_of(struct ext_state *state, struct ext_call *call, PyOb
 PyObject *ext_plan(PyObject *module, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords)
 {
     struct ext_state *state = PyModule_GetState(module);
-    PyObject *values[N_ATTEND_PARAMS], *objects[N_FIELDS];
+    PyObject *values[N_ATTEND_PARAMS], *objects[N_OBJECTS];
     struct ext_options options;
     if (ext_params_read(state, SIG_PLAN, "plan", args, n_args, keywords, values) < 0 ||
         ext_options_read(values, &options) < 0)
@@ -69,7 +69,7 @@ PyObject *ext_plan(PyObject *module, PyObject *const *args, Py_ssize_t n_args, P
             self = plan_of(state, &call, objects, &options);
         ext_call_release(&call);
     }
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         Py_XDECREF(objects[i]);
     return (PyObject *)self;
 }
@@ -106,9 +106,9 @@ static folio_status attend_beside(struct plan *self, folio_attend_args *args)
     return status;
 }
 
-static folio_status attend(struct plan *self, folio_attend_args *args)
+static folio_status attend(struct plan *self, folio_attend_args *args, PyObject *const *mods)
 {
-    if (self->n_running || ext_is_long(self->work, self->options.backend))
+    if (self->n_running || ext_is_long(self->work, self->options.backend) || ext_mods_call_back(mods))
         return attend_beside(self, args);
     return folio_attend(self->context, self->plan, args, NULL);
 }
@@ -119,7 +119,12 @@ static PyObject *run_call(struct plan *self, struct ext_state *state, struct ext
     if (ext_call_read(state, call, objects, NULL, &self->options) < 0 ||
         ext_call_make_results(state, call, objects, return_lse) < 0)
         return NULL;
-    const folio_status status = attend(self, &call->args);
+    PyObject *const *const mods = objects + F_MODS;
+    if (ext_mods_enter(mods) < 0)
+        return NULL;
+    const folio_status status = attend(self, &call->args, mods);
+    if (ext_mods_leave(mods, status))
+        return NULL;
     if (status == FOLIO_OK)
         return ext_call_give(call, objects, return_lse);
     return PyErr_Occurred() ? NULL : ext_raise(state, status);
@@ -133,20 +138,20 @@ static PyObject *run(PyObject *object, PyObject *const *args, Py_ssize_t n_args,
     };
     struct plan *self = (struct plan *)object;
     struct ext_state *state = state_of(object);
-    PyObject *values[N_VALUES], *objects[N_FIELDS];
+    PyObject *values[N_VALUES], *objects[N_OBJECTS];
     if (ext_params_read(state, SIG_RUN, "run", args, n_args, keywords, values) < 0)
         return NULL;
     const int return_lse = values[RETURN_LSE] ? PyObject_IsTrue(values[RETURN_LSE]) : self->options.return_lse;
     if (return_lse < 0)
         return NULL;
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         objects[i] = Py_XNewRef(self->objects[i]); /* an update in another thread may drop the plan's own */
     for (int i = Q; i <= LSE; i++)
         objects[fields[i]] = values[i] == Py_None ? NULL : Py_XNewRef(values[i]);
     struct ext_call call;
     PyObject *result = run_call(self, state, &call, objects, return_lse);
     ext_call_release(&call);
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         Py_XDECREF(objects[i]);
     return result;
 }
@@ -177,7 +182,7 @@ static int step_objects(const struct plan *self, struct ext_state *state, PyObje
     } news[] = { { F_KV_LENS, EXT_ONE_DIM, "kv_lens" },
                  { F_PAGE_TABLE, 0, "page_table" },
                  { F_Q_INDPTR, EXT_ONE_DIM, "q_indptr" } };
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         objects[i] = Py_XNewRef(self->objects[i]);
     for (size_t i = 0; i < COUNT_OF(news); i++) {
         if (!values[i] || values[i] == Py_None)
@@ -196,7 +201,7 @@ static PyObject *update(PyObject *object, PyObject *const *args, Py_ssize_t n_ar
     enum { KV_LENS, PAGE_TABLE, Q_INDPTR, STREAM, N_VALUES };
     struct plan *self = (struct plan *)object;
     struct ext_state *state = state_of(object);
-    PyObject *values[N_VALUES], *objects[N_FIELDS];
+    PyObject *values[N_VALUES], *objects[N_OBJECTS];
     if (ext_params_read(state, SIG_UPDATE, "update", args, n_args, keywords, values) < 0)
         return NULL;
     if (self->n_running) {
@@ -204,7 +209,7 @@ static PyObject *update(PyObject *object, PyObject *const *args, Py_ssize_t n_ar
         return NULL;
     }
     const bool failed = step_objects(self, state, values, objects) < 0 || update_with(self, state, objects) < 0;
-    for (int i = 0; i < N_FIELDS; i++) { /* the new ones stay only if all went well */
+    for (int i = 0; i < N_OBJECTS; i++) { /* the new ones stay only if all went well */
         PyObject *dropped = failed ? objects[i] : self->objects[i];
         if (!failed)
             self->objects[i] = objects[i];
@@ -226,7 +231,7 @@ static int traverse(PyObject *object, visitproc visit, void *arg)
 {
     const struct plan *self = (struct plan *)object;
     Py_VISIT(Py_TYPE(object));
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         Py_VISIT(self->objects[i]);
     return 0;
 }
@@ -234,7 +239,7 @@ static int traverse(PyObject *object, visitproc visit, void *arg)
 static int clear(PyObject *object)
 {
     struct plan *self = (struct plan *)object;
-    for (int i = 0; i < N_FIELDS; i++)
+    for (int i = 0; i < N_OBJECTS; i++)
         Py_CLEAR(self->objects[i]);
     return 0;
 }

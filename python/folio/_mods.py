@@ -1,26 +1,233 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The places of two features to come: a user's own score and mask functions, and block masks."""
+"""Score and mask functions, and block masks: what score_mod=, mask_mod= and block_mask= may be, and what becomes of it.
+
+    str, Mod ────────────────────────────────────────► text ─► a program in C (docs/mods.md)
+    PyTorch or JAX callable ── _trace_torch, _trace_jax ─┘
+    any other callable, or one that can't be translated ────► _tiles: called with tiles of scores
+    BlockMask, PyTorch's BlockMask ──────────────────────────► lists of blocks in C, and its mask_mod as above
+"""
+import logging
+import numbers
+
+import numpy as np
+from folio import _ext, _tiles
+
+SCORE, MASK = 1, 2
+_NAMES = {SCORE: "score_mod", MASK: "mask_mod"}
+
+log = logging.getLogger("folio")
 
 
 class Mod:
-    """A score or mask function in folio's own small language: not there yet, NotImplementedError.
+    """A score or mask function in folio's own small language, compiled at once and used by any number of calls.
 
-    text       one expression, such as "score - slopes[h] * f32(q - kv)"
-    captures   the arrays it names, by name
+    text       one expression, such as "score + slopes[h] * (kv - pos)" or "kv <= pos && doc[b, kv] == doc[b, pos]"
+    captures   the arrays it names, by name: float32, float16, bfloat16, int32, int64, bool, of at most 5 dims; or
+               numbers. They are kept, and read at every call
+
+    Raises ValueError (a bad text, with line and column), TypeError (an array of another dtype).
     """
 
+    __slots__ = ("__weakref__", "_captures", "_programs", "text")
+
     def __init__(self, text, captures=None):
-        raise NotImplementedError("Mod: score and mask functions are not there yet")
+        if not isinstance(text, str):
+            raise TypeError(f"text: {text!r}; must be a str")
+        self.text = text
+        self._captures = _read_captures(captures)
+        self._programs = {}
+        self._check()
+
+    def _check(self):
+        """It is a score mod or a mask mod; of the two errors, that of the kind it seems to be."""
+        try:
+            self._compiled(SCORE)
+        except ValueError:
+            try:
+                self._compiled(MASK)
+            except ValueError:
+                if "score" not in self.text:
+                    raise
+                self._compiled(SCORE)
+
+    def __repr__(self):
+        return f"folio.Mod({self.text!r})"
+
+    def _compiled(self, kind, how="text"):
+        """The program of a kind, made anew when a captured tensor lies elsewhere than it did."""
+        places = tuple(map(_place, self._captures.values()))
+        made = self._programs.get(kind)
+        if made is None or made[0] != places or made[1].how != how:
+            captures = {name: _held(array) for name, array in self._captures.items()}
+            made = places, _ext._mod_of_text(kind, self.text, captures, False, None, how)
+            self._programs[kind] = made
+        return made[1]
+
+
+class _Text(Mod):
+    """A Mod whose kind is known, so that its only check is its compilation."""
+
+    __slots__ = ()
+
+    def _check(self):
+        pass
 
 
 class BlockMask:
-    """Which blocks of queries look at which blocks of keys, as PyTorch's BlockMask: not there yet, NotImplementedError.
+    """Which blocks of queries may look at which blocks of keys, as PyTorch's BlockMask, in plain arrays.
 
-    kv_num_blocks, kv_indices             [B, H, rows], [B, H, rows, cols]: blocks that mask_mod decides
-    full_kv_num_blocks, full_kv_indices   likewise: blocks that are wholly kept
-    block_size                            (queries, keys) a block
-    mask_mod                              the mask within a block
+    kv_num_blocks, kv_indices             [B, H, rows], [B, H, rows, cols] int32 or int64: blocks in which mask_mod
+                                          decides. B and H may be 1
+    full_kv_num_blocks, full_kv_indices   likewise, or None: blocks that are kept whole
+    block_size                            (queries, keys) of a block, or one int for both; no relation to page_size
+    mask_mod                              the mask within a block: as mask_mod= of attention(); None keeps all
+
+    Blocks in neither list are dropped and their pages not read. It covers rows * block_size[0] queries and cols *
+    block_size[1] keys; longer sequences are a ValueError. The arrays are read by every attention() and plan().
+
+    Raises ValueError (shapes, sizes), TypeError (dtypes), IndexError (a block out of range: batch, head, row).
     """
 
+    __slots__ = ("BLOCK_SIZE", "full_kv_indices", "full_kv_num_blocks", "kv_indices", "kv_num_blocks", "mask_mod",
+                 "seq_lengths")
+
     def __init__(self, kv_num_blocks, kv_indices, full_kv_num_blocks, full_kv_indices, block_size, mask_mod=None):
-        raise NotImplementedError("BlockMask: block masks are not there yet")
+        self.kv_num_blocks, self.kv_indices = kv_num_blocks, kv_indices
+        self.full_kv_num_blocks, self.full_kv_indices = full_kv_num_blocks, full_kv_indices
+        self.BLOCK_SIZE = _pair("block_size", block_size)
+        self.seq_lengths = (0, 0)
+        self.mask_mod = mask_mod
+        _require_kind("mask_mod", mask_mod)
+        _compile_blocks(self, None, "")
+
+
+class Tiles:
+    """A callable that is called with tiles whatever it is, never translated: f(score, b, h, q_idx, kv_idx) or, as a
+    mask, f(b, h, q_idx, kv_idx).
+
+    function   the callable
+    whole      a tile is then all rows and all keys of a sequence and query head, at least once
+    why        what explain() gives as the reason
+    """
+
+    __slots__ = ("function", "whole", "why")
+
+    def __init__(self, function, whole=False, why="as asked"):
+        self.function, self.whole, self.why = function, whole, why
+
+
+def resolve(q, score_mod, mask_mod, block_mask, captures):
+    """(score mod, mask mod, block mask) as the C side wants them, None where there is none. It calls this."""
+    if captures is not None and not any(isinstance(m, str) for m in (score_mod, mask_mod)):
+        raise ValueError("captures: given without a score_mod or mask_mod that is a str")
+    framework = _framework(q)
+    return (
+        _compile("score_mod", SCORE, score_mod, framework, captures),
+        _compile("mask_mod", MASK, mask_mod, framework, captures),
+        None if block_mask is None else _resolve_blocks(block_mask, framework),
+    )
+
+
+# -- mods ----------------------------------------------------------------------------------------------------------
+
+
+def _require_kind(name, mod):
+    if not (mod is None or isinstance(mod, str | Mod | Tiles) or callable(mod)):
+        raise TypeError(f"{name}: {type(mod)!r}; must be a str, a folio.Mod or a callable")
+
+
+def _compile(name, kind, mod, framework, captures=None):
+    """One mod of any sort -> _ext._Mod, or None."""
+    if mod is None:
+        return None
+    _require_kind(name, mod)
+    if isinstance(mod, str):
+        mod = _Text(mod, captures)
+    if isinstance(mod, Mod):
+        return mod._compiled(kind)
+    if isinstance(mod, Tiles):
+        return _tiles.compile(_ext, name, kind, mod.function, framework, mod.whole, mod.why)
+    return _tiles.compile(_ext, name, kind, mod, framework, False, "a callable")
+
+
+def _framework(q):
+    """"torch", "jax" or "numpy": whose arrays a callable gets."""
+    for base in type(q).__mro__:
+        package = base.__module__.partition(".")[0]
+        if package == "torch":
+            return "torch"
+        if package in ("jax", "jaxlib"):
+            return "jax"
+    return "numpy"
+
+
+def _read_captures(captures):
+    """A dict of arrays; numbers become 0-d arrays."""
+    if captures is None:
+        return {}
+    if not hasattr(captures, "items"):
+        raise TypeError(f"captures: {type(captures)!r}; must be a dict of arrays by name")
+    return {name: _array(value) for name, value in captures.items()}
+
+
+def _array(value):
+    if isinstance(value, bool | np.bool_):
+        return np.array(value, bool)
+    if isinstance(value, numbers.Integral):
+        return np.array(value, np.int64)
+    if isinstance(value, numbers.Real):
+        return np.array(value, np.float32)
+    return value
+
+
+def _place(array):
+    """What tells that a tensor was given other memory or another shape; None for arrays that can't be."""
+    pointer = getattr(array, "data_ptr", None)
+    return (id(array), pointer(), tuple(array.shape), array.stride(), array.requires_grad) if pointer else None
+
+
+def _held(array):
+    """The array, or of a tensor an alias: it keeps the memory whatever becomes of the tensor."""
+    if hasattr(array, "data_ptr") and not array.requires_grad and array.layout is _strided(array):
+        return array.detach()
+    return array
+
+
+def _strided(tensor):
+    import sys
+    return sys.modules["torch"].strided
+
+
+# -- block masks ---------------------------------------------------------------------------------------------------
+
+_ARRAYS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+
+
+def _pair(name, value):
+    """(int, int) of such a pair, or of one int."""
+    pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value) if hasattr(value, "__iter__") else ()
+    if len(pair) != 2 or not all(isinstance(i, numbers.Integral) for i in pair):
+        raise TypeError(f"{name}: {value!r}; must be a pair (queries, keys) of ints, or an int")
+    return int(pair[0]), int(pair[1])
+
+
+def _resolve_blocks(block_mask, framework):
+    """folio's or PyTorch's BlockMask, or whatever has its attributes."""
+    missing = [name for name in (*_ARRAYS, "BLOCK_SIZE", "mask_mod") if not hasattr(block_mask, name)]
+    if missing:
+        raise TypeError(f"block_mask: {type(block_mask)!r} without {missing[0]}; must be a folio.BlockMask or "
+                        "PyTorch's BlockMask")
+    mask_mod = _compile("block_mask.mask_mod", MASK, block_mask.mask_mod, framework)
+    how = "keeps all of its blocks" if mask_mod is None else "mask_mod " + mask_mod.how
+    return _compile_blocks(block_mask, mask_mod, how)
+
+
+def _compile_blocks(block_mask, mask_mod, how):
+    for name in _ARRAYS[:2]:
+        if getattr(block_mask, name) is None:
+            raise TypeError(f"{name}: None; must be an array")
+    lengths = getattr(block_mask, "seq_lengths", None) or (0, 0)
+    block_size = _pair("block_size", block_mask.BLOCK_SIZE)
+    sizes = f"blocks of {block_size[0]} x {block_size[1]}; {how}"
+    return _ext._mod_of_blocks(*(getattr(block_mask, name) for name in _ARRAYS), block_size,
+                               _pair("seq_lengths", lengths), mask_mod, sizes)

@@ -51,8 +51,9 @@ def softmax_rows(scores, sink):
 
 
 def attention(q, k_pages, v_pages, *, kv_lens, page_table, v_page_table=None, q_indptr=None, causal=None, align=None,
-              scale=None, window=(-1, -1), softcap=0.0, alibi_slopes=None, sinks=None, mask=None, bias=None):
-    """(out, lse) in float64; pages are NHD."""
+              scale=None, window=(-1, -1), softcap=0.0, alibi_slopes=None, sinks=None, mask=None, bias=None,
+              score_mod=None, mask_mod=None):
+    """(out, lse) in float64; pages are NHD. score_mod(score [m, n], b, h, i [m, 1], j [1, n])."""
     n_tokens, n_q_heads, d = q.shape
     group = n_q_heads // k_pages.shape[2]
     scale = 1 / np.sqrt(d) if scale is None else scale
@@ -77,6 +78,11 @@ def attention(q, k_pages, v_pages, *, kv_lens, page_table, v_page_table=None, q_
             if bias is not None:
                 score = score + bias[rows, h, :n]
             kept = keep if mask is None else keep & mask[rows, h, :n]
+            where = (b, h, np.arange(m)[:, None], np.arange(n)[None, :])
+            if score_mod is not None:
+                score = score_mod(score, *where)
+            if mask_mod is not None:
+                kept = kept & mask_mod(*where)
             weights, lse[rows, h] = softmax_rows(np.where(kept, score, -np.inf),
                                                  None if sinks is None else float(sinks[h]))
             out[rows, h] = weights @ v[:, h // group]

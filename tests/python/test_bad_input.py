@@ -200,10 +200,11 @@ ROWS = {
     "kv_indptr past the end": (ValueError, "kv_ind", given(page_table=None, kv_indptr=[0, 2, 2, 6],
                                                            kv_indices=[0] * 5)),
     # later
-    "score_mod": (*NOT_THERE, given(score_mod="score")),
-    "mask_mod": (*NOT_THERE, given(mask_mod="q >= kv")),
-    "block_mask": (*NOT_THERE, given(block_mask=Opaque())),
-    "captures": (*NOT_THERE, given(captures={})),
+    "score_mod": (ValueError, "text: line 1, column 8", given(score_mod="score +")),
+    "score_mod of what is none": (TypeError, "score_mod.*Opaque", given(score_mod=Opaque())),
+    "mask_mod": (ValueError, "text: line 1", given(mask_mod="q >= ")),
+    "block_mask": (TypeError, "block_mask.*Opaque", given(block_mask=Opaque())),
+    "captures": (ValueError, "captures", given(captures={})),
     "53 k_scale": (*NOT_THERE, given(k_scale=1.0)),
     "53 v_scale": (*NOT_THERE, given(v_scale=array(2))),
     "cascade": (*NOT_THERE, given(cascade=True)),
@@ -326,12 +327,3 @@ def test_malformed_pages_call(error, words, call):
     with pytest.raises(error, match=words) as caught:
         call(pages)
     assert caught.type is error and pages.tobytes() == before
-
-
-@pytest.mark.parametrize("call, feature", [
-    (lambda: folio.Mod("score"), "Mod"),
-    (lambda: folio.BlockMask(None, None, None, None, (128, 128)), "BlockMask"),
-])
-def test_features_to_come_name_themselves(call, feature):
-    with pytest.raises(NotImplementedError, match=feature):
-        call()

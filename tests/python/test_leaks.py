@@ -86,6 +86,13 @@ def scenes():
     yield "plan.update", lambda: plan.update([5, 0, 8], p.page_table)
     yield "plan.update, bad", raising(ValueError, lambda: plan.update([5, 0]))
     yield "plan", plan_and_update
+    yield "a text", lambda: attention(*arrays, **keywords, score_mod="score + x[h]", captures={"x": zero[0]})
+    yield "a callable", lambda: attention(*arrays, **keywords, score_mod=lambda s, b, h, i, j: s + h)
+    yield "a callable that raises", raising(ZeroDivisionError, lambda: attention(*arrays, **keywords,
+                                                                                 mask_mod=lambda *_: 1 // 0))
+    yield "a bad text", raising(ValueError, lambda: attention(*arrays, **keywords, mask_mod="kv <"))
+    yield "a block mask", lambda: attention(*arrays, **keywords, block_mask=folio.BlockMask(
+        np.ones((1, 1, 1), np.int32), np.zeros((1, 1, 1, 1), np.int32), None, None, 16, "kv <= q"))
     yield "explain", lambda: folio.explain(*arrays, **keywords)
     yield "append", lambda: folio.append(k, k, pages, pages.copy(), [3])
     yield "append, bad", raising(IndexError, lambda: folio.append(k, k, pages, pages.copy(), [99]))
@@ -107,6 +114,8 @@ SCENES = dict(scenes())
 @pytest.mark.parametrize("name", SCENES)
 def test_nothing_grows(name):
     blocks, heap = growth(SCENES[name])  # what leaks does so in every call; caches of Python's own grow by less
+    if blocks >= 0.5 or heap >= 8:  # an arena of Python's, 1 MB, comes once
+        blocks, heap = growth(SCENES[name])
     assert blocks < 0.5 and heap < 8, f"{blocks:.2f} Python blocks and {heap:.1f} heap bytes a call"
 
 
