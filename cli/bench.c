@@ -39,8 +39,8 @@ static const char *const state_choices[] = { "cold", "hot", NULL };
 
 #define FIELD(name) offsetof(struct bench_options, name)
 static const struct option_spec options[] = {
-    { "rows", "ROW,..", "decode, prefill, append, cache, overhead. Default: all.", OPTION_CHOICES, FIELD(rows), 0, 0,
-      bench_kind_names },
+    { "rows", "ROW,..", "decode, prefill, append, cache, overhead, mods. Default: all but mods.", OPTION_CHOICES,
+      FIELD(rows), 0, 0, bench_kind_names },
     { "shape", "NAME", "smollm2-135m, llama-3-8b, or H/Hkv/D[/Dv]. Default llama-3-8b (32/8/128).", OPTION_TEXT,
       FIELD(shape), 0, 0, NULL },
     { "isa", "LEVEL,..", "auto, c, avx2, avx512, avx512_bf16. Default auto: the best.", OPTION_CHOICES, FIELD(isas), 0,
@@ -107,7 +107,7 @@ static void measure(struct bench_run *run, const struct bench_case *c)
 {
     static bool (*const bodies[])(const struct bench *, struct bench_row *, char *, size_t) = {
         [BENCH_DECODE] = bench_attend, [BENCH_PREFILL] = bench_attend, [BENCH_APPEND] = bench_append,
-        [BENCH_CACHE] = bench_cache,   [BENCH_OVERHEAD] = bench_call,
+        [BENCH_CACHE] = bench_cache,   [BENCH_OVERHEAD] = bench_call,  [BENCH_MODS] = bench_mods,
     };
     struct bench_row row = { .c = *c, .isa = run->isa, .n_threads = folio_context_n_threads(run->bench.ctx) };
     char error[320] = "";
@@ -207,6 +207,20 @@ static void measure_operations(struct bench_run *run, enum bench_kind kind, cons
         measure(run, &(struct bench_case){ .kind = kind, .what = names[i], .batch = 1, .q_len = 1, .kv_len = 1 });
 }
 
+/* One layer, which stays in cache as far as it can: what a mod costs shows best where nothing waits for memory. */
+static void measure_mods(struct bench_run *run)
+{
+    const struct bench_options *o = &run->options;
+    for (i32 t = 0; t < o->dtypes.n; t++)
+        for (i32 i = 0; bench_mods_operations[i]; i++)
+            measure(run, &(struct bench_case){ .kind = BENCH_MODS,
+                                               .what = bench_mods_operations[i],
+                                               .shape = run->shape,
+                                               .element = (enum element)o->dtypes.values[t],
+                                               .layout = (enum layout)o->layouts.values[0],
+                                               .page_size = o->page_sizes.values[0] });
+}
+
 static void measure_rows(struct bench_run *run, bool is_first)
 {
     for (i32 i = 0; i < run->options.rows.n; i++) {
@@ -215,6 +229,8 @@ static void measure_rows(struct bench_run *run, bool is_first)
             measure_operations(run, kind, bench_cache_operations);
         else if (kind == BENCH_OVERHEAD)
             measure_operations(run, kind, bench_call_operations);
+        else if (kind == BENCH_MODS)
+            measure_mods(run);
         else if (kind != BENCH_CACHE)
             measure_kind(run, kind);
     }
@@ -309,7 +325,9 @@ const struct command command_bench = {
         "Each row is the median of at least 20 repetitions with its 10 % and 90 % quantiles, and is put beside a\n"
         "probe that ran just before and after it: decode as a share of the read bandwidth, prefill as a share of\n"
         "the multiply-adds this machine does at most with the same threads. A row whose probe moved by more than\n"
-        "10 % says so: the machine was not quiet. GB/s count every sequence's K and V once, GFLOP/s count\n"
+        "10 % says so: the machine was not quiet. Rows of mods time a score or mask function beside the built-in\n"
+        "option that does the same, in turn, and give the ratio. GB/s count every sequence's K and V once, GFLOP/s "
+        "count\n"
         "2 * (D + Dv) a visible pair of row and key. Page tables are shuffled.",
     .examples = "  folio bench                                   # the default grid, under a minute\n"
                 "  folio bench --rows decode --batch 1,32 --kv 1024,8192 --dtype bf16\n"

@@ -4,7 +4,8 @@
  *   bench.c ── for each isa, threads ──► context, probe ── for each row ──► bench_attend.c  decode, prefill
  *                                                                     ├──► bench_append.c  append
  *                                                                     ├──► bench_cache.c   cache
- *                                                                     └──► bench_call.c    overhead
+ *                                                                     ├──► bench_call.c    overhead
+ *                                                                     └──► bench_mods.c    mods
  *                                              bench_print.c ◄── rows
  * Nothing here judges: a row is a measurement beside a probe of the same moment. */
 #ifndef CLI_BENCH_H
@@ -15,8 +16,8 @@
 #include "pagepool.h"
 #include "probe.h"
 
-enum bench_kind { BENCH_DECODE, BENCH_PREFILL, BENCH_APPEND, BENCH_CACHE, BENCH_OVERHEAD };
-extern const char *const bench_kind_names[]; /* "decode", "prefill", "append", "cache", "overhead", NULL */
+enum bench_kind { BENCH_DECODE, BENCH_PREFILL, BENCH_APPEND, BENCH_CACHE, BENCH_OVERHEAD, BENCH_MODS };
+extern const char *const bench_kind_names[]; /* "decode", "prefill", "append", "cache", "overhead", "mods", NULL */
 
 /* Lengths of a decode batch: all kv_len; kv_len / rank; the first kv_len and all others a sixteenth. */
 enum mix { MIX_EQUAL, MIX_ZIPF, MIX_ONE_LONG };
@@ -24,7 +25,7 @@ extern const char *const mix_names[]; /* "equal", "zipf", "one-long", NULL */
 
 struct bench_case {
     enum bench_kind kind;
-    const char *what; /* cache, overhead: which operation; else "" */
+    const char *what; /* cache, overhead, mods: which operation; else "" */
     struct shape shape;
     enum element element;
     enum layout layout;
@@ -41,6 +42,7 @@ struct bench_row {
     i32 n_threads, n_layers;
     i64 n_reps;
     double median_s, p10_s, p90_s; /* of one repetition; cache, overhead: of one operation */
+    double built_in_s;             /* mods: median of the same problem with the built-in option */
     double bytes, flops;           /* useful, of one repetition; 0 = says nothing */
     double probe_gb_s, probe_gflop_s;
     double drift; /* how much the probe that counts moved from before to after, as a share */
@@ -60,9 +62,11 @@ bool bench_attend(const struct bench *bench, struct bench_row *row, char *error,
 bool bench_append(const struct bench *bench, struct bench_row *row, char *error, size_t n);
 bool bench_cache(const struct bench *bench, struct bench_row *row, char *error, size_t n);
 bool bench_call(const struct bench *bench, struct bench_row *row, char *error, size_t n);
+bool bench_mods(const struct bench *bench, struct bench_row *row, char *error, size_t n);
 
 extern const char *const bench_cache_operations[]; /* names for case.what, ends with NULL */
 extern const char *const bench_call_operations[];
+extern const char *const bench_mods_operations[];
 
 /* bench_time.c: runs `once` (arg, repetition) often enough and keeps the quantiles. per: operations of one repetition.
  * false: a repetition failed. */

@@ -4,22 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
-#include "tensor.h"
-
-struct attend_bench {
-    folio_context *ctx;
-    folio_plan *plan;
-    struct pagepool pool;
-    i32 n_layers;
-    struct tensor q, out, sinks, table, kv_lens, q_indptr;
-    folio_attend_args args;
-    void *q_data, *out_data;
-    float *sink_data;              /* [n_q_heads] */
-    i32 *table_data, *indptr_data; /* [batch][width], [batch + 1] */
-    i32 *page_ids;                 /* [n_pages], shuffled */
-    i64 *lens_data;                /* [batch] */
-};
+#include "bench_attend.h"
 
 /* How many layers make a row cold, or the one of a hot row. */
 static i32 count_layers(const struct bench *bench, const struct bench_case *c, i64 layer_bytes)
@@ -137,7 +122,7 @@ static void make_args(struct attend_bench *a, const struct bench_case *c)
     };
 }
 
-static void free_attend(struct attend_bench *a)
+void attend_bench_close(struct attend_bench *a)
 {
     folio_plan_destroy(&a->plan);
     pagepool_free(&a->pool);
@@ -150,7 +135,7 @@ static void free_attend(struct attend_bench *a)
     free(a->indptr_data);
 }
 
-static bool once(void *arg, i64 repetition)
+bool attend_bench_once(void *arg, i64 repetition)
 {
     struct attend_bench *a = arg;
     const struct layer_pages *layer = &a->pool.layers[repetition % a->n_layers];
@@ -159,7 +144,7 @@ static bool once(void *arg, i64 repetition)
     return !folio_attend(a->ctx, a->plan, &a->args, NULL);
 }
 
-static bool open_attend(struct attend_bench *a, const struct bench *bench, const struct bench_case *c)
+bool attend_bench_open(struct attend_bench *a, const struct bench *bench, const struct bench_case *c)
 {
     struct pagepool_config pages = { .layout = c->layout,
                                      .element = c->element,
@@ -201,17 +186,17 @@ static void set_work(struct bench_row *row)
 bool bench_attend(const struct bench *bench, struct bench_row *row, char *error, size_t n)
 {
     struct attend_bench a;
-    bool ok = open_attend(&a, bench, &row->c);
+    bool ok = attend_bench_open(&a, bench, &row->c);
     if (!ok) {
         snprintf(error, n, "K and V do not fit in --memory");
     } else {
         row->n_layers = a.n_layers;
         set_work(row);
         ok = !folio_plan_create(&a.plan, bench->ctx, &a.args) && !folio_plan_update(a.plan, &a.args, NULL) &&
-             bench_time(bench, row, once, &a, 1);
+             bench_time(bench, row, attend_bench_once, &a, 1);
         if (!ok)
             snprintf(error, n, "%s", folio_last_error());
     }
-    free_attend(&a);
+    attend_bench_close(&a);
     return ok;
 }

@@ -9,7 +9,7 @@
 #include "version.h"
 
 const char *const mix_names[] = { "equal", "zipf", "one-long", NULL };
-const char *const bench_kind_names[] = { "decode", "prefill", "append", "cache", "overhead", NULL };
+const char *const bench_kind_names[] = { "decode", "prefill", "append", "cache", "overhead", "mods", NULL };
 
 static double gb_s(const struct bench_row *row)
 {
@@ -39,8 +39,12 @@ void bench_print_head(void)
 /* Rows without a shape: an operation and its time. */
 static void print_operation(const struct bench_row *row)
 {
-    printf("%-8s %-11s %3d %-55s %10.4f %10.4f %10.4f\n", bench_kind_names[row->c.kind], row->isa, row->n_threads,
+    printf("%-8s %-11s %3d %-55s %10.4f %10.4f %10.4f", bench_kind_names[row->c.kind], row->isa, row->n_threads,
            row->c.what, 1e6 * row->median_s, 1e6 * row->p10_s, 1e6 * row->p90_s);
+    if (row->built_in_s > 0)
+        printf("  %.2f of the built-in's %.1f us", row->median_s / row->built_in_s, 1e6 * row->built_in_s);
+    putchar('\n');
+    fflush(stdout);
 }
 
 void bench_print_row(const struct bench_row *row)
@@ -95,6 +99,7 @@ void bench_json_row(const struct bench_row *row, const char *cpu)
         { "median_us", 1e6 * row->median_s },
         { "p10_us", 1e6 * row->p10_s },
         { "p90_us", 1e6 * row->p90_s },
+        { "built_in_us", 1e6 * row->built_in_s },
         { "gb_s", gb_s(row) },
         { "gflop_s", gflop_s(row) },
         { "probe_gb_s", row->probe_gb_s },

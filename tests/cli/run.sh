@@ -310,6 +310,9 @@ group_bench()
     call bench --rows overhead --threads 1 --reps 3
     want_code 0
     want_out '^overhead .*attend, plan reused'
+    call bench --rows mods --shape 2/1/16 --dtype bf16 --threads 1 --reps 3 --page-size 16
+    want_code 0
+    want_out '^mods .*window 1024, 1 on 32768 .* of the built-in'
 }
 
 group_$group
