@@ -5,9 +5,12 @@
 #include "pages.h"
 #include "params.h"
 
-enum { K, V, K_PAGES, V_PAGES, SLOTS, N_ARRAYS, LAYOUT = N_ARRAYS, PAGE_SIZE, K_SCALE, V_SCALE, N_VALUES };
+enum { K, V, K_PAGES, V_PAGES, SLOTS, LAYOUT, PAGE_SIZE, K_SCALE, V_SCALE, N_VALUES };
+enum { LIST_SLOTS, LIST_K_SCALE, LIST_V_SCALE, N_LISTS }; /* values that may be lists or numbers */
 
-static int read_append(struct ext_state *state, PyObject *const *values, PyObject *slots, struct ext_array *arrays)
+/* arrays [N_VALUES], by value. */
+static int read_append(struct ext_state *state, PyObject *const *values, PyObject *const *lists,
+                       struct ext_array *arrays)
 {
     if (ext_array_read(state, &arrays[K], "k", values[K], EXT_READ) < 0 ||
         ext_array_read(state, &arrays[V], "v", values[V], EXT_READ) < 0 ||
@@ -16,7 +19,10 @@ static int read_append(struct ext_state *state, PyObject *const *values, PyObjec
         ext_pages_read(state, &arrays[V_PAGES], "v_pages", values[V_PAGES], EXT_WRITE, values[LAYOUT],
                        values[PAGE_SIZE]) < 0)
         return -1;
-    return ext_array_read(state, &arrays[SLOTS], "slots", slots, EXT_READ);
+    if (ext_array_read(state, &arrays[SLOTS], "slots", lists[LIST_SLOTS], EXT_READ) < 0 ||
+        ext_scale_read(state, &arrays[K_SCALE], "k_scale", lists[LIST_K_SCALE], true) < 0)
+        return -1;
+    return ext_scale_read(state, &arrays[V_SCALE], "v_scale", lists[LIST_V_SCALE], true);
 }
 
 static PyObject *append_arrays(struct ext_state *state, struct ext_array *arrays)
@@ -24,6 +30,9 @@ static PyObject *append_arrays(struct ext_state *state, struct ext_array *arrays
     folio_context *context = ext_context(state, FOLIO_BACKEND_AUTO, 0, arrays[K_PAGES].tensor.device);
     if (!context)
         return NULL;
+    /* Scales by slot are computed: those of new tokens are not there yet. */
+    const bool makes_scales = (arrays[K_SCALE].is_present && arrays[K_SCALE].tensor.ndim == 3) ||
+                              (arrays[V_SCALE].is_present && arrays[V_SCALE].tensor.ndim == 3);
     const folio_append_args args = {
         .struct_size = sizeof args,
         .k = ext_tensor(&arrays[K]),
@@ -31,6 +40,9 @@ static PyObject *append_arrays(struct ext_state *state, struct ext_array *arrays
         .k_pages = ext_tensor(&arrays[K_PAGES]),
         .v_pages = ext_tensor(&arrays[V_PAGES]),
         .slots = ext_tensor(&arrays[SLOTS]),
+        .k_scale = ext_tensor(&arrays[K_SCALE]),
+        .v_scale = ext_tensor(&arrays[V_SCALE]),
+        .flags = makes_scales ? FOLIO_APPEND_MAKES_SCALES : 0,
     };
     folio_status status;
     if (ext_moves_much(&arrays[K])) {
@@ -46,18 +58,20 @@ PyObject *ext_append(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
 {
     struct ext_state *state = PyModule_GetState(module);
     PyObject *values[N_VALUES];
-    if (ext_params_read(state, SIG_APPEND, "append", args, n_args, keywords, values) < 0 ||
-        ext_refuse_scale("k_scale", values[K_SCALE]) < 0 || ext_refuse_scale("v_scale", values[V_SCALE]) < 0)
+    if (ext_params_read(state, SIG_APPEND, "append", args, n_args, keywords, values) < 0)
         return NULL;
-    PyObject *slots = ext_indices(state, "slots", values[SLOTS], EXT_ONE_DIM);
-    if (!slots)
-        return NULL;
-    struct ext_array arrays[N_ARRAYS] = { 0 };
+    PyObject *lists[N_LISTS] = { ext_indices(state, "slots", values[SLOTS], EXT_ONE_DIM) };
+    if (lists[LIST_SLOTS] && values[K_SCALE])
+        lists[LIST_K_SCALE] = ext_numbers(state, "k_scale", values[K_SCALE]);
+    if (lists[LIST_SLOTS] && values[V_SCALE] && !PyErr_Occurred())
+        lists[LIST_V_SCALE] = ext_numbers(state, "v_scale", values[V_SCALE]);
+    struct ext_array arrays[N_VALUES] = { 0 };
     PyObject *result = NULL;
-    if (read_append(state, values, slots, arrays) == 0)
+    if (!PyErr_Occurred() && read_append(state, values, lists, arrays) == 0)
         result = append_arrays(state, arrays);
-    for (int i = 0; i < N_ARRAYS; i++)
+    for (int i = 0; i < N_VALUES; i++)
         ext_array_release(&arrays[i]);
-    Py_DECREF(slots);
+    for (int i = 0; i < N_LISTS; i++)
+        Py_XDECREF(lists[i]);
     return result;
 }

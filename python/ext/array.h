@@ -47,6 +47,9 @@ static inline DLTensor *ext_tensor(struct ext_array *array)
 enum { EXT_ONE_DIM = -1 };
 PyObject *ext_indices(struct ext_state *state, const char *name, PyObject *object, int width);
 
+/* A number, or a list or tuple of numbers, becomes a NumPy float32 array [n]; anything else passes through. */
+PyObject *ext_numbers(struct ext_state *state, const char *name, PyObject *object);
+
 /* dtype.c */
 
 /* The index of a DLPack type among those folio knows, -1 if it is none. */

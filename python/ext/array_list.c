@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * array_list.c: lists of ints, and of rows of ints, as int64 arrays: lengths, indptrs, tables, slots. */
+ * array_list.c: lists of ints, and of rows of ints, as int64 arrays: lengths, indptrs, tables, slots; numbers as
+ * float32 arrays: scales. */
 #include "array.h"
 
 #include "result.h"
@@ -82,5 +83,35 @@ PyObject *ext_indices(struct ext_state *state, const char *name, PyObject *objec
     PyObject *array = ext_numpy_new(state, EXT_I64, is_table ? 2 : 1, shape, &out);
     if (array && (is_table ? fill_rows(name, object, n, longest, out) : fill(name, object, n, -1, out)) < 0)
         Py_CLEAR(array);
+    return array;
+}
+
+static int read_float(const char *name, PyObject *value, float *out)
+{
+    const double x = PyFloat_AsDouble(value);
+    if (x == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "%s: %R; must be a number or a float32 array", name, value);
+        return -1;
+    }
+    *out = (float)x;
+    return 0;
+}
+
+PyObject *ext_numbers(struct ext_state *state, const char *name, PyObject *object)
+{
+    const bool is_one = PyFloat_Check(object) || PyLong_Check(object);
+    if (!is_one && !is_list(object))
+        return Py_NewRef(object);
+    const Py_ssize_t n = is_one ? 1 : PySequence_Size(object);
+    const int64_t shape[] = { n };
+    void *out;
+    PyObject *array = n < 0 ? NULL : ext_numpy_new(state, EXT_F32, 1, shape, &out);
+    for (Py_ssize_t i = 0; array && i < n; i++) {
+        PyObject *item = is_one ? Py_NewRef(object) : PySequence_GetItem(object, i);
+        if (!item || read_float(name, item, (float *)out + i) < 0)
+            Py_CLEAR(array);
+        Py_XDECREF(item);
+    }
     return array;
 }

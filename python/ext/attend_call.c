@@ -8,13 +8,13 @@
 #include "layout.h"
 #include "result.h"
 
-enum { NO_LIST = -2 };
+enum { NO_LIST = -2, NUMBERS = -3 };
 
 static const struct {
     const char *name;
     int param;
     enum ext_access access;
-    int width;     /* of lists of ints: EXT_ONE_DIM, 0 for tables; NO_LIST */
+    int width;     /* of lists of ints: EXT_ONE_DIM, 0 for tables; NO_LIST; NUMBERS: of floats */
     size_t offset; /* of the DLTensor pointer in folio_attend_args */
 } fields[N_FIELDS] = {
 #define FIELD(name, access, width)                                        \
@@ -34,6 +34,8 @@ static const struct {
     [F_SINKS] = FIELD(sinks, EXT_READ, NO_LIST),
     [F_MASK] = FIELD(mask, EXT_READ, NO_LIST),
     [F_BIAS] = FIELD(bias, EXT_READ, NO_LIST),
+    [F_K_SCALE] = FIELD(k_scale, EXT_READ, NUMBERS),
+    [F_V_SCALE] = FIELD(v_scale, EXT_READ, NUMBERS),
     [F_OUT] = FIELD(out, EXT_WRITE, NO_LIST),
     [F_LSE] = FIELD(lse, EXT_WRITE, NO_LIST),
 #undef FIELD
@@ -53,8 +55,9 @@ int ext_objects_read(struct ext_state *state, PyObject *const *values, PyObject 
         PyObject *value = values[fields[i].param];
         if (!value || value == Py_None)
             continue;
-        objects[i] =
-            fields[i].width != NO_LIST ? ext_indices(state, fields[i].name, value, fields[i].width) : Py_NewRef(value);
+        objects[i] = fields[i].width == NO_LIST   ? Py_NewRef(value)
+                     : fields[i].width == NUMBERS ? ext_numbers(state, fields[i].name, value)
+                                                  : ext_indices(state, fields[i].name, value, fields[i].width);
         if (!objects[i])
             return -1;
     }

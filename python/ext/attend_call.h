@@ -22,6 +22,8 @@ enum ext_field {
     F_SINKS,
     F_MASK,
     F_BIAS,
+    F_K_SCALE,
+    F_V_SCALE,
     F_OUT,
     F_LSE,
     N_FIELDS,
@@ -31,7 +33,7 @@ enum ext_field {
 
 static inline bool ext_field_is_kept(int field)
 {
-    return (field >= F_KV_LENS && field <= F_BIAS) || field >= F_MODS;
+    return (field >= F_KV_LENS && field <= F_V_SCALE) || field >= F_MODS;
 }
 
 /* Everything that is no array. */

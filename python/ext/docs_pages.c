@@ -10,7 +10,11 @@ const char ext_doc_append[] =
     "k_pages, v_pages   pages, written; layout and page_size as in attention()\n"
     "slots              [n_tokens] int32, int64 or a list: page_id * page_size + position, as Cache.append gives;\n"
     "                   -1 = skip the token\n"
-    "k_scale, v_scale   quantised pages: not there yet, NotImplementedError\n"
+    "k_scale, v_scale   quantised pages (int8, float8_e4m3fn, float8_e5m2) only: x / scale is stored, to nearest "
+    "even,\n"
+    "                   saturated. A number or float32 [1] or [n_kv_heads] is the scale; float32 [n_pages, page_size,\n"
+    "                   n_kv_heads] is written: each new token and head gets the scale that makes its largest |x| the\n"
+    "                   dtype's largest (127, 448, 57344). None = 1\n"
     "\n"
     "Raises IndexError (a slot out of range), ValueError (a slot named twice, a shape, read-only pages), TypeError\n"
     "(dtypes; JAX arrays, which are immutable). A call that raises has written nothing.";
@@ -23,8 +27,10 @@ const char ext_doc_gather[] =
     "k_pages, v_pages   pages; layout and page_size as in attention()\n"
     "page_row           [n] int32, int64 or a list: the sequence's pages; ceil(kv_len / page_size) are read\n"
     "kv_len             tokens\n"
-    "k_scale, v_scale   quantised pages: not there yet, NotImplementedError\n"
-    "dtype              of the results: \"float32\", numpy.float16, torch.bfloat16, ...; None = the pages'\n"
+    "k_scale, v_scale   as in attention(): results are what is stored times its scale\n"
+    "dtype              of the results: \"float32\", numpy.float16, torch.bfloat16, ...; None = the pages', or "
+    "float32\n"
+    "                   where they are quantised\n"
     "\n"
     "Raises IndexError (a page id out of range, more tokens than the row has slots), ValueError, TypeError.";
 
@@ -34,6 +40,7 @@ const char ext_doc_copy_pages[] =
     "\n"
     "k_pages, v_pages   pages, written; v_pages may be None; layout and page_size as in attention()\n"
     "copies             [n, 2] int64 or a list of pairs: (from, to)\n"
+    "Scales by slot are pages of head_dim 1: copy_pages(k_scale[..., None], v_scale[..., None], copies).\n"
     "\n"
     "Raises IndexError (a page id out of range), ValueError, TypeError. A call that raises has copied nothing.";
 

@@ -135,7 +135,8 @@ int ext_dtype_refuse(const char *name, PyObject *got)
 {
     if (got)
         PyErr_Format(PyExc_TypeError,
-                     "%s: dtype %S; folio takes float32, float16, bfloat16 for values, int32 and int64 for indices, "
+                     "%s: dtype %S; folio takes float32, float16, bfloat16 for values, int8, float8_e4m3fn and "
+                     "float8_e5m2 for pages, int32 and int64 for indices, "
                      "bool for masks, in native byte order",
                      name, got);
     Py_XDECREF(got);

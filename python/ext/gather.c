@@ -6,7 +6,7 @@
 #include "params.h"
 #include "result.h"
 
-enum { K_PAGES, V_PAGES, PAGE_ROW, K, V, N_ARRAYS };
+enum { K_PAGES, V_PAGES, PAGE_ROW, K, V, SCALE_OF_K, SCALE_OF_V, N_ARRAYS };
 enum { KV_LEN = PAGE_ROW + 1, LAYOUT, PAGE_SIZE, K_SCALE, V_SCALE, DTYPE, N_VALUES };
 
 static folio_status gather_arrays(struct ext_state *state, struct ext_array *arrays, int64_t kv_len)
@@ -22,6 +22,8 @@ static folio_status gather_arrays(struct ext_state *state, struct ext_array *arr
         .kv_len = kv_len,
         .k = ext_tensor(&arrays[K]),
         .v = ext_tensor(&arrays[V]),
+        .k_scale = ext_tensor(&arrays[SCALE_OF_K]),
+        .v_scale = ext_tensor(&arrays[SCALE_OF_V]),
     };
     folio_status status;
     if (ext_moves_much(&arrays[K])) {
@@ -38,6 +40,8 @@ static PyObject *make(struct ext_state *state, struct ext_array *result, const s
                       PyObject *pages_object, PyObject *dtype_value, int64_t kv_len)
 {
     enum ext_dtype dtype = (enum ext_dtype)ext_dtype_of(pages->tensor.dtype);
+    if (dtype == EXT_I8 || dtype == EXT_E4M3 || dtype == EXT_E5M2)
+        dtype = EXT_F32;
     if (dtype_value && dtype_value != Py_None && ext_dtype_read(state, "dtype", dtype_value, &dtype) < 0)
         return NULL;
     const int64_t shape[] = { kv_len > 0 ? kv_len : 0, pages->shape[2], pages->shape[3] };
@@ -59,6 +63,13 @@ static int check_kv_len(const struct ext_array *arrays, int64_t kv_len)
     return -1;
 }
 
+static int read_scale(struct ext_state *state, struct ext_array *scale, const char *name, PyObject *value,
+                      PyObject **object)
+{
+    *object = value ? ext_numbers(state, name, value) : NULL;
+    return value && !*object ? -1 : ext_scale_read(state, scale, name, *object, false);
+}
+
 static int read_inputs(struct ext_state *state, PyObject *const *values, PyObject *row, struct ext_array *arrays)
 {
     static const char *const names[] = { "k_pages", "v_pages" };
@@ -73,11 +84,15 @@ static int read_inputs(struct ext_state *state, PyObject *const *values, PyObjec
     return ext_array_read(state, &arrays[PAGE_ROW], "page_row", row, EXT_READ);
 }
 
-static PyObject *gather(struct ext_state *state, PyObject *const *values, PyObject *row, struct ext_array *arrays)
+/* scales [2]: new references to what is read, NULL where absent. */
+static PyObject *gather(struct ext_state *state, PyObject *const *values, PyObject *row, struct ext_array *arrays,
+                        PyObject **scales)
 {
     int64_t kv_len;
-    if (read_inputs(state, values, row, arrays) < 0 || ext_read_i64("kv_len", values[KV_LEN], &kv_len) < 0 ||
-        check_kv_len(arrays, kv_len) < 0)
+    if (read_inputs(state, values, row, arrays) < 0 ||
+        read_scale(state, &arrays[SCALE_OF_K], "k_scale", values[K_SCALE], &scales[0]) < 0 ||
+        read_scale(state, &arrays[SCALE_OF_V], "v_scale", values[V_SCALE], &scales[1]) < 0 ||
+        ext_read_i64("kv_len", values[KV_LEN], &kv_len) < 0 || check_kv_len(arrays, kv_len) < 0)
         return NULL;
     PyObject *k = make(state, &arrays[K], &arrays[K_PAGES], values[K_PAGES], values[DTYPE], kv_len);
     PyObject *v = k ? make(state, &arrays[V], &arrays[V_PAGES], values[V_PAGES], values[DTYPE], kv_len) : NULL;
@@ -99,16 +114,18 @@ PyObject *ext_gather(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
 {
     struct ext_state *state = PyModule_GetState(module);
     PyObject *values[N_VALUES];
-    if (ext_params_read(state, SIG_GATHER, "gather", args, n_args, keywords, values) < 0 ||
-        ext_refuse_scale("k_scale", values[K_SCALE]) < 0 || ext_refuse_scale("v_scale", values[V_SCALE]) < 0)
+    if (ext_params_read(state, SIG_GATHER, "gather", args, n_args, keywords, values) < 0)
         return NULL;
     PyObject *row = ext_indices(state, "page_row", values[PAGE_ROW], EXT_ONE_DIM);
     if (!row)
         return NULL;
     struct ext_array arrays[N_ARRAYS] = { 0 };
-    PyObject *result = gather(state, values, row, arrays);
+    PyObject *scales[2] = { NULL, NULL };
+    PyObject *result = gather(state, values, row, arrays, scales);
     for (int i = 0; i < N_ARRAYS; i++)
         ext_array_release(&arrays[i]);
+    Py_XDECREF(scales[0]);
+    Py_XDECREF(scales[1]);
     Py_DECREF(row);
     return result;
 }

@@ -11,19 +11,6 @@ static bool is_given(PyObject *value)
 /* What the signature names but this version lacks. */
 static int refuse_later_features(PyObject *const *values)
 {
-    static const struct {
-        int param;
-        const char *name, *what;
-    } later[] = {
-        { P_k_scale, "k_scale", "quantised pages" },
-        { P_v_scale, "v_scale", "quantised pages" },
-    };
-    for (size_t i = 0; i < COUNT_OF(later); i++)
-        if (is_given(values[later[i].param])) {
-            PyErr_Format(PyExc_NotImplementedError, "%s: %s are not there yet; must be None", later[i].name,
-                         later[i].what);
-            return -1;
-        }
     const int cascade = values[P_cascade] ? PyObject_IsTrue(values[P_cascade]) : 0;
     if (cascade > 0)
         PyErr_SetString(PyExc_NotImplementedError, "cascade: sharing equal prefixes is not there yet; must be False");

@@ -37,12 +37,14 @@ int ext_pages_read(struct ext_state *state, struct ext_array *pages, const char 
     return ext_array_read(state, pages, name, object, access) < 0 ? -1 : ext_layout_apply(pages, name, layout_id, size);
 }
 
-int ext_refuse_scale(const char *name, PyObject *value)
+int ext_scale_read(struct ext_state *state, struct ext_array *scale, const char *name, PyObject *object, bool may_write)
 {
-    if (!value || value == Py_None)
+    if (ext_array_read(state, scale, name, object, EXT_READ) < 0)
+        return -1;
+    if (!may_write || !scale->is_present || scale->tensor.ndim != 3)
         return 0;
-    PyErr_Format(PyExc_NotImplementedError, "%s: quantised pages are not there yet; must be None", name);
-    return -1;
+    ext_array_release(scale);
+    return ext_array_read(state, scale, name, object, EXT_WRITE);
 }
 
 bool ext_moves_much(const struct ext_array *array)

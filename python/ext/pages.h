@@ -10,8 +10,9 @@
 int ext_pages_read(struct ext_state *state, struct ext_array *pages, const char *name, PyObject *object,
                    enum ext_access access, PyObject *layout, PyObject *page_size);
 
-/* k_scale and v_scale are for quantised pages. -1 with NotImplementedError unless None or not given. */
-int ext_refuse_scale(const char *name, PyObject *value);
+/* k_scale or v_scale as ext_numbers gives it. may_write: one a slot [n_pages, page_size, n_kv_heads] is written. */
+int ext_scale_read(struct ext_state *state, struct ext_array *scale, const char *name, PyObject *object,
+                   bool may_write);
 
 /* Is moving this array worth letting other Python threads in? */
 bool ext_moves_much(const struct ext_array *array);

@@ -205,8 +205,10 @@ ROWS = {
     "mask_mod": (ValueError, "text: line 1", given(mask_mod="q >= ")),
     "block_mask": (TypeError, "block_mask.*Opaque", given(block_mask=Opaque())),
     "captures": (ValueError, "captures", given(captures={})),
-    "53 k_scale": (*NOT_THERE, given(k_scale=1.0)),
-    "53 v_scale": (*NOT_THERE, given(v_scale=array(2))),
+    "53 k_scale without quantised pages": (ValueError, "k_scale: given with pages of f32", given(k_scale=1.0)),
+    "53 v_scale without quantised pages": (ValueError, "v_scale: given with pages of f32", given(v_scale=array(2))),
+    "53 k_scale, text": (TypeError, "k_scale", given(k_scale="1")),
+    "53 k_scale, a list of text": (TypeError, "k_scale: '1'; must be a number", given(k_scale=["1"])),
     "cascade": (*NOT_THERE, given(cascade=True)),
     "unknown keyword": (TypeError, "unexpected keyword argument 'casual'", given(casual="top_left")),
     "kv_lens missing": (TypeError, "missing required argument 'kv_lens'", lambda c: c.pop("kv_lens")),
@@ -279,8 +281,9 @@ PAGE_ROWS = {
     "k_pages read-only": (ValueError, "k_pages.*read-only", {"k_pages": read_only(array(8, 4, 2, 16))}),
     "k_pages list": (TypeError, "k_pages", {"k_pages": [[1.0]]}),
     "layout": (ValueError, "layout", {"layout": "nhd"}),
-    "k_scale": (*NOT_THERE, {"k_scale": 1.0}),
-    "v_scale": (*NOT_THERE, {"v_scale": 1.0}),
+    "k_scale": (ValueError, "k_scale: given with pages of f32", {"k_scale": 1.0}),
+    "v_scale": (ValueError, "v_scale: given with pages of f32", {"v_scale": [1.0, 2]}),
+    "k_scale, text": (TypeError, "k_scale", {"k_scale": "1"}),
 }
 
 
@@ -306,7 +309,7 @@ def test_malformed_append(row):
     (TypeError, "kv_len", lambda k: folio.gather(k, k, [1], 1.0)),
     (TypeError, "dtype", lambda k: folio.gather(k, k, [1], 1, dtype="int7")),
     (TypeError, "k_pages", lambda k: folio.gather(None, k, [1], 1)),
-    (NotImplementedError, "k_scale", lambda k: folio.gather(k, k, [1], 1, k_scale=2.0)),
+    (ValueError, "k_scale: given", lambda k: folio.gather(k, k, [1], 1, k_scale=2.0)),
     (IndexError, "copies.*8", lambda k: folio.copy_pages(k, None, [(0, 8)])),
     (IndexError, "copies.*-1", lambda k: folio.copy_pages(k, None, [(0, 1), (-1, 2)])),
     (ValueError, "copies", lambda k: folio.copy_pages(k, None, [1, 2])),
