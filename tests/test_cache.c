@@ -245,6 +245,58 @@ static void exports_show_token_pages_padded_and_packed(void **state)
     finish(&cache);
 }
 
+static void slots_of_positions_reach_into_what_is_reserved(void **state)
+{
+    (void)state;
+    folio_cache *cache = make(8, 3, FOLIO_CACHE_USE_PAGE_0 | FOLIO_CACHE_LIFO);
+    const folio_seq a = open_seq(cache), b = open_seq(cache);
+    assert_ok(folio_seq_reserve(cache, a, 7));      /* 2 1 0 */
+    assert_ok(folio_seq_append(cache, b, 1, NULL)); /* 3 */
+    const folio_seq seqs[] = { b, a, a };
+    i64 slots[7] = { 0, 0, 0, 0, 0, 0, 99 };
+    assert_ok(folio_cache_slots(cache, seqs, 3, (i64[]){ 2, 0, 8, 0, 3, 5 }, 2, slots));
+    assert_memory_equal(slots, ((i64[]){ 11, 9, 2, 6, 3, 5, 99 }), sizeof slots);
+    static const i64 bad[] = { -1, 3, INT64_MAX, INT64_MIN };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        assert_int_equal(folio_cache_slots(cache, seqs, 1, (i64[]){ 0, bad[i] }, 2, slots), FOLIO_ERANGE);
+        assert_non_null(strstr(folio_last_error(), "positions[0, 1]"));
+        assert_non_null(strstr(folio_last_error(), "0 .. 2"));
+        assert_int_equal(slots[0], 11);
+    }
+    assert_ok(folio_cache_slots(cache, NULL, 0, NULL, 4, NULL));
+    assert_ok(folio_cache_slots(cache, seqs, 3, NULL, 0, NULL));
+    assert_int_equal(folio_cache_slots(cache, seqs, 3, NULL, 1, slots), FOLIO_EINVAL);
+    assert_int_equal(folio_cache_slots(cache, seqs, 3, slots, 1, NULL), FOLIO_EINVAL);
+    assert_int_equal(folio_cache_slots(cache, seqs, 3, slots, -1, slots), FOLIO_EINVAL);
+    finish(&cache);
+}
+
+static void free_pages_are_told_in_the_order_of_the_list(void **state)
+{
+    (void)state;
+    static const u32 flags[] = { FOLIO_CACHE_USE_PAGE_0 | FOLIO_CACHE_LIFO, FOLIO_CACHE_LIFO, 0,
+                                 FOLIO_CACHE_USE_PAGE_0 };
+    static const i32 want[COUNT_OF(flags)][8] = { { 7, 6, 5, 4, 2, 1, 0, 99 },
+                                                  { 7, 6, 5, 3, 2, 1, 99, 99 },
+                                                  { 1, 2, 3, 5, 6, 7, 99, 99 },
+                                                  { 0, 1, 2, 4, 5, 6, 7, 99 } };
+    for (size_t i = 0; i < COUNT_OF(flags); i++) {
+        folio_cache *cache = make(8, 2, flags[i]);
+        const folio_seq a = open_seq(cache), b = open_seq(cache);
+        assert_ok(folio_seq_reserve(cache, a, 6));
+        assert_ok(folio_seq_reserve(cache, b, 2));
+        assert_ok(folio_seq_close(cache, a));
+        const i64 n_free = stats_of(cache).n_free;
+        i32 pages[8] = { 99, 99, 99, 99, 99, 99, 99, 99 };
+        assert_int_equal(folio_cache_free_pages(cache, pages, n_free - 1), FOLIO_EINVAL);
+        assert_int_equal(pages[0], 99);
+        assert_int_equal(folio_cache_free_pages(cache, NULL, n_free), FOLIO_EINVAL);
+        assert_ok(folio_cache_free_pages(cache, pages, n_free));
+        assert_memory_equal(pages, want[i], sizeof pages);
+        finish(&cache);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +311,8 @@ int main(void)
         cmocka_unit_test(truncate_drops_whole_pages_reserved_ones_too),
         cmocka_unit_test(handles_are_never_reused),
         cmocka_unit_test(exports_show_token_pages_padded_and_packed),
+        cmocka_unit_test(slots_of_positions_reach_into_what_is_reserved),
+        cmocka_unit_test(free_pages_are_told_in_the_order_of_the_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,6 +114,14 @@ FOLIO_API FOLIO_NODISCARD folio_status folio_cache_page_table(const folio_cache 
 FOLIO_API FOLIO_NODISCARD folio_status folio_cache_page_table_csr(const folio_cache *cache, const folio_seq *seqs,
                                                                   int32_t n, int32_t *indptr, int32_t *indices,
                                                                   int64_t cap, int64_t *kv_lens);
+/* Where given positions lie: positions, slots [n][n_positions], row i in sequence i. What is reserved counts, tokens or
+ * not. A slot of a page that several sequences share is shared too. ERANGE: a position < 0 or at or past the capacity;
+ * nothing is then written. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_cache_slots(const folio_cache *cache, const folio_seq *seqs, int32_t n,
+                                                         const int64_t *positions, int64_t n_positions, int64_t *slots);
+/* The n_free (folio_cache_get_stats) free pages, in the order of the list (FOLIO_CACHE_LIFO: the last go first), else
+ * ascending: pages [cap]. Too small a cap: EINVAL with the need, nothing written. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_cache_free_pages(const folio_cache *cache, int32_t *pages, int64_t cap);
 /* Lengths in tokens: kv_lens [n]. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_cache_kv_lens(const folio_cache *cache, const folio_seq *seqs, int32_t n,
                                                            int64_t *kv_lens);

@@ -55,9 +55,17 @@ int ext_read_seq(PyObject *value, folio_seq *seq)
     return 0;
 }
 
+/* A truth value, into its bit. -1 with an exception. */
+static int read_flag(PyObject *value, uint32_t bit, uint32_t *flags)
+{
+    const int is_set = value ? PyObject_IsTrue(value) : 0;
+    *flags |= is_set > 0 ? bit : 0;
+    return is_set < 0 ? -1 : 0;
+}
+
 static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    enum { N_PAGES, PAGE_SIZE, MAX_SEQS, PREFIX, N_VALUES };
+    enum { N_PAGES, PAGE_SIZE, MAX_SEQS, PREFIX, LIFO, USE_PAGE_0, N_VALUES };
     struct ext_state *state = PyType_GetModuleState(type);
     PyObject *values[N_VALUES];
     folio_cache_config config = { .struct_size = sizeof config, .max_seqs = 256 };
@@ -71,7 +79,8 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
     const int prefix = values[PREFIX] ? PyObject_IsTrue(values[PREFIX]) : 0;
     if (prefix > 0)
         PyErr_SetString(PyExc_NotImplementedError, "prefix: the prefix index is not there yet; must be False");
-    if (prefix != 0)
+    if (prefix != 0 || read_flag(values[LIFO], FOLIO_CACHE_LIFO, &config.flags) < 0 ||
+        read_flag(values[USE_PAGE_0], FOLIO_CACHE_USE_PAGE_0, &config.flags) < 0)
         return NULL;
     struct cache *self = (struct cache *)PyType_GenericAlloc(type, 0);
     if (!self)
@@ -203,6 +212,8 @@ static PyMethodDef methods[] = {
     { "take_copies", ext_cache_take_copies, METH_NOARGS, ext_doc_cache_take_copies },
     { "page_table", KEYWORDS(ext_cache_page_table), ext_doc_cache_page_table },
     { "kv_lens", KEYWORDS(ext_cache_kv_lens), ext_doc_cache_kv_lens },
+    { "slots", KEYWORDS(ext_cache_slots), ext_doc_cache_slots },
+    { "free_pages", ext_cache_free_pages, METH_NOARGS, ext_doc_cache_free_pages },
     { "stats", ext_cache_stats, METH_NOARGS, ext_doc_cache_stats },
     { "check", cache_check, METH_NOARGS, ext_doc_cache_check },
     { 0 },

@@ -21,6 +21,8 @@ int ext_read_seq(PyObject *value, folio_seq *seq);
 PyObject *ext_cache_take_copies(PyObject *self, PyObject *no_args);
 PyObject *ext_cache_page_table(PyObject *self, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords);
 PyObject *ext_cache_kv_lens(PyObject *self, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords);
+PyObject *ext_cache_slots(PyObject *self, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords);
+PyObject *ext_cache_free_pages(PyObject *self, PyObject *no_args);
 PyObject *ext_cache_stats(PyObject *self, PyObject *no_args);
 
 #endif

@@ -7,13 +7,8 @@
 #include "result.h"
 
 /* The handles of a call, in memory for PyMem_Free. -1 with an exception. */
-static int read_seqs(PyObject *self, const char *function, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords,
-                     folio_seq **seqs, int32_t *n)
+static int read_handles(PyObject *value, folio_seq **seqs, int32_t *n)
 {
-    PyObject *value;
-    *seqs = NULL;
-    if (ext_params_read(ext_cache_state(self), SIG_SEQS, function, args, n_args, keywords, &value) < 0)
-        return -1;
     PyObject *tuple = PySequence_Check(value) ? PySequence_Tuple(value) : NULL;
     if (!tuple) {
         if (!PyErr_Occurred())
@@ -28,6 +23,16 @@ static int read_seqs(PyObject *self, const char *function, PyObject *const *args
         failed = ext_read_seq(PyTuple_GetItem(tuple, i), *seqs + i);
     Py_DECREF(tuple);
     return failed;
+}
+
+static int read_seqs(PyObject *self, const char *function, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords,
+                     folio_seq **seqs, int32_t *n)
+{
+    PyObject *value;
+    *seqs = NULL;
+    if (ext_params_read(ext_cache_state(self), SIG_SEQS, function, args, n_args, keywords, &value) < 0)
+        return -1;
+    return read_handles(value, seqs, n);
 }
 
 PyObject *ext_cache_page_table(PyObject *self, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords)
@@ -71,6 +76,59 @@ PyObject *ext_cache_kv_lens(PyObject *self, PyObject *const *args, Py_ssize_t n_
     return array;
 }
 
+/* positions is int64 [n, n_positions], compact. -1 with an exception. */
+static int require_positions(const struct ext_array *positions, int32_t n)
+{
+    const DLTensor *t = &positions->tensor;
+    if (t->dtype.code != kDLInt || t->dtype.bits != 64) {
+        PyErr_SetString(PyExc_TypeError, "positions: another dtype; must be int64");
+        return -1;
+    }
+    if (t->device.device_type != kDLCPU) {
+        PyErr_SetString(PyExc_ValueError, "positions: not in host memory; a Cache lives on the host");
+        return -1;
+    }
+    const bool is_fit = t->ndim == 2 && t->shape[0] == n && (t->shape[1] < 2 || t->strides[1] == 1) &&
+                        (n < 2 || t->strides[0] == t->shape[1]);
+    if (!is_fit)
+        PyErr_Format(PyExc_ValueError, "positions: must be a compact [%d, n_positions], one row a sequence", (int)n);
+    return is_fit ? 0 : -1;
+}
+
+static PyObject *find_slots(PyObject *self, const folio_seq *seqs, int32_t n, const struct ext_array *positions)
+{
+    const DLTensor *t = &positions->tensor;
+    int64_t *slots;
+    PyObject *array = ext_numpy_new(ext_cache_state(self), EXT_I64, 2, t->shape, (void **)&slots);
+    if (!array)
+        return NULL;
+    const int64_t *data = t->data ? (const int64_t *)(const void *)((const char *)t->data + t->byte_offset) : NULL;
+    const folio_status status = folio_cache_slots(ext_cache_of(self), seqs, n, data, t->shape[1], slots);
+    if (status == FOLIO_OK)
+        return array;
+    Py_DECREF(array);
+    return ext_cache_raise(self, status);
+}
+
+PyObject *ext_cache_slots(PyObject *self, PyObject *const *args, Py_ssize_t n_args, PyObject *keywords)
+{
+    struct ext_state *state = ext_cache_state(self);
+    PyObject *values[2], *result = NULL;
+    folio_seq *seqs = NULL;
+    int32_t n;
+    struct ext_array positions = { 0 };
+    if (ext_params_read(state, SIG_SLOTS, "slots", args, n_args, keywords, values) < 0)
+        return NULL;
+    PyObject *array = ext_indices(state, "positions", values[1], 0);
+    if (array && read_handles(values[0], &seqs, &n) == 0 &&
+        ext_array_read(state, &positions, "positions", array, EXT_READ) == 0 && require_positions(&positions, n) == 0)
+        result = find_slots(self, seqs, n, &positions);
+    ext_array_release(&positions);
+    Py_XDECREF(array);
+    PyMem_Free(seqs);
+    return result;
+}
+
 static folio_status read_stats(PyObject *self, folio_cache_stats *stats)
 {
     *stats = (folio_cache_stats){ .struct_size = sizeof *stats };
@@ -88,6 +146,23 @@ PyObject *ext_cache_take_copies(PyObject *self, PyObject *no_args)
     int64_t *pairs, n;
     PyObject *array = ext_numpy_new(ext_cache_state(self), EXT_I64, 2, shape, (void **)&pairs);
     status = array ? folio_cache_take_copies(ext_cache_of(self), pairs, stats.n_copies, &n) : FOLIO_OK;
+    if (status != FOLIO_OK) {
+        Py_CLEAR(array);
+        ext_cache_raise(self, status);
+    }
+    return array;
+}
+
+PyObject *ext_cache_free_pages(PyObject *self, PyObject *no_args)
+{
+    (void)no_args;
+    folio_cache_stats stats;
+    folio_status status = read_stats(self, &stats);
+    if (status != FOLIO_OK)
+        return ext_cache_raise(self, status);
+    int32_t *pages;
+    PyObject *array = ext_numpy_new(ext_cache_state(self), EXT_I32, 1, &stats.n_free, (void **)&pages);
+    status = array ? folio_cache_free_pages(ext_cache_of(self), pages, stats.n_free) : FOLIO_OK;
     if (status != FOLIO_OK) {
         Py_CLEAR(array);
         ext_cache_raise(self, status);

@@ -3,13 +3,17 @@
 #include "functions.h"
 
 const char ext_doc_cache_type[] =
-    "Cache(n_pages, page_size, max_seqs=256, prefix=False)\n--\n\n"
+    "Cache(n_pages, page_size, max_seqs=256, prefix=False, *, lifo=False, use_page_0=False)\n--\n\n"
     "Which pages of a KV cache belong to which sequence. Metadata only: K and V are the caller's arrays.\n"
     "\n"
-    "n_pages     pages in the pool; page 0 is never handed out, so n_pages - 1 can be used\n"
+    "n_pages     pages in the pool; page 0 is never handed out unless use_page_0, so n_pages - 1 can be used\n"
     "page_size   tokens a page\n"
     "max_seqs    sequences open at once\n"
     "prefix      share equal prefixes by content: not there yet, NotImplementedError\n"
+    "lifo        a request of k pages takes the last k of the free list, in list order, and freed pages go to its "
+    "end:\n"
+    "            the order of PyTorch's PagedAttention; else runs of neighbouring pages\n"
+    "use_page_0  hand out page 0 too\n"
     "\n"
     "A step: s = open(); slots = append(s, n); copy_pages(k, v, take_copies()); folio.append(..., slots);\n"
     "folio.attention(..., page_table=page_table([s]), kv_lens=kv_lens([s])); at the end close(s).\n"
@@ -53,6 +57,18 @@ const char ext_doc_cache_take_copies[] =
     "take_copies($self)\n--\n\n"
     "The page copies to do before anything is written to the slots handed out since: int64 [n, 2] of (from, to), in\n"
     "order, for folio.copy_pages. They are then forgotten.";
+
+const char ext_doc_cache_slots[] =
+    "slots($self, seqs, positions)\n--\n\n"
+    "Where given positions of n sequences lie: int64 [n, n_positions], page_id * page_size + position in the page, "
+    "for\n"
+    "folio.append. positions is int64 [n, n_positions], compact, or lists; what is reserved counts, tokens or not.\n"
+    "\n"
+    "Raises IndexError (a position that is negative or not reserved).";
+
+const char ext_doc_cache_free_pages[] = "free_pages($self)\n--\n\n"
+                                        "int32 [n_free]: the free pages, with lifo in list order (the last go first), "
+                                        "else ascending.";
 
 const char ext_doc_cache_page_table[] = "page_table($self, seqs)\n--\n\n"
                                         "int32 [n, max_pages]: the pages of n sequences, row by row, -1 behind each "

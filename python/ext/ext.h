@@ -66,7 +66,7 @@ struct ext_type {
 enum { EXT_NAMES(EXT_ENUM) EXT_N_NAMES };
 #undef EXT_ENUM
 
-enum { EXT_MAX_TYPES = 16, EXT_N_SIGNATURES = 16 };
+enum { EXT_MAX_TYPES = 16, EXT_N_SIGNATURES = 24 };
 
 /* Contexts are made once for (backend, threads, device) and live as long as the module. */
 struct ext_context {

@@ -20,6 +20,7 @@ extern const char ext_doc_append[], ext_doc_gather[], ext_doc_copy_pages[], ext_
     ext_doc_merge[];
 extern const char ext_doc_cache_type[], ext_doc_cache_open[], ext_doc_cache_reserve[], ext_doc_cache_append[],
     ext_doc_cache_truncate[], ext_doc_cache_fork[], ext_doc_cache_close[], ext_doc_cache_take_copies[],
-    ext_doc_cache_page_table[], ext_doc_cache_kv_lens[], ext_doc_cache_stats[], ext_doc_cache_check[];
+    ext_doc_cache_page_table[], ext_doc_cache_kv_lens[], ext_doc_cache_slots[], ext_doc_cache_free_pages[],
+    ext_doc_cache_stats[], ext_doc_cache_check[];
 
 #endif

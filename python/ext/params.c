@@ -14,10 +14,11 @@ static const char *const gather_names[] = { "k_pages",   "v_pages", "page_row", 
 static const char *const copy_names[] = { "k_pages", "v_pages", "copies", "layout", "page_size" };
 static const char *const contiguous_names[] = { "x", "page_size" };
 static const char *const merge_names[] = { "outs", "lses" };
-static const char *const cache_names[] = { "n_pages", "page_size", "max_seqs", "prefix" };
+static const char *const cache_names[] = { "n_pages", "page_size", "max_seqs", "prefix", "lifo", "use_page_0" };
 static const char *const seq_names[] = { "seq", "n_tokens" };
 static const char *const seq_new_names[] = { "seq", "n_new" };
 static const char *const seqs_names[] = { "seqs" };
+static const char *const slots_names[] = { "seqs", "positions" };
 
 /* The first n_positional may be given by position; the first n_required must be given. */
 static const struct signature {
@@ -34,11 +35,12 @@ static const struct signature {
     [SIG_COPY_PAGES] = { copy_names, 5, 4, 3 },
     [SIG_FROM_CONTIGUOUS] = { contiguous_names, 2, 2, 2 },
     [SIG_MERGE] = { merge_names, 2, 2, 2 },
-    [SIG_CACHE] = { cache_names, 4, 4, 2 },
+    [SIG_CACHE] = { cache_names, 6, 4, 2 },
     [SIG_SEQ] = { seq_names, 1, 1, 1 },
     [SIG_SEQ_TOKENS] = { seq_names, 2, 2, 2 },
     [SIG_SEQ_NEW] = { seq_new_names, 2, 2, 2 },
     [SIG_SEQS] = { seqs_names, 1, 1, 1 },
+    [SIG_SLOTS] = { slots_names, 2, 2, 2 },
 };
 
 int ext_params_init(struct ext_state *state)

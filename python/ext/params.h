@@ -36,6 +36,7 @@ enum ext_signature_id {
     SIG_SEQ_TOKENS,
     SIG_SEQ_NEW,
     SIG_SEQS,
+    SIG_SLOTS,
     N_SIGNATURES
 };
 

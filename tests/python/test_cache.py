@@ -170,3 +170,31 @@ def test_random_traffic_over_real_pages(seed):
             assert len(seqs) == 8, "only max_seqs can be in the way"
         if step % 10 == 9:
             engine.check()
+
+
+def test_slots_and_free_pages():
+    """The order of PyTorch's PagedAttention, and slots of any positions of what is reserved."""
+    cache = folio.Cache(8, 3, lifo=True, use_page_0=True)
+    a, b = cache.open(), cache.open()
+    assert cache.free_pages().tolist() == [7, 6, 5, 4, 3, 2, 1, 0] and cache.free_pages().dtype == np.int32
+    cache.reserve(a, 7)
+    cache.append(b, 1)
+    assert cache.free_pages().tolist() == [7, 6, 5, 4]
+    slots = cache.slots([b, a], np.array([[2, 0], [8, 3]]))
+    assert slots.tolist() == [[11, 9], [2, 3]] and slots.dtype == np.int64
+    assert cache.slots([b], [[1]]).tolist() == [[10]] and cache.slots([a], np.empty((1, 0), np.int64)).shape == (1, 0)
+    for positions, error, words in [
+        ([[3]], IndexError, r"positions\[0, 0\] 3: not allocated; must be 0 .. 2"),
+        ([[-1]], IndexError, "positions"),
+        ([[0], [0]], ValueError, "positions"),
+        (np.zeros((1, 4), np.int64)[:, ::2], ValueError, "compact"),
+        (np.zeros((1, 1), np.int32), TypeError, "int64"),
+        ([[0.5]], TypeError, "positions"),
+    ]:
+        with pytest.raises(error, match=words):
+            cache.slots([b], positions)
+    with pytest.raises(folio.StateError):
+        cache.close(a) or cache.slots([a], [[0]])
+    assert cache.free_pages().tolist() == [7, 6, 5, 4, 2, 1, 0]
+    with pytest.raises(TypeError):
+        folio.Cache(8, 3, 256, False, True)
