@@ -12,7 +12,7 @@ enum { LIST_SLOTS, LIST_K_SCALE, LIST_V_SCALE, N_LISTS }; /* values that may be 
 static int read_append(struct ext_state *state, PyObject *const *values, PyObject *const *lists,
                        struct ext_array *arrays)
 {
-    if (ext_array_read(state, &arrays[K], "k", values[K], EXT_READ) < 0 ||
+    if (ext_stream_announce(state, NULL) < 0 || ext_array_read(state, &arrays[K], "k", values[K], EXT_READ) < 0 ||
         ext_array_read(state, &arrays[V], "v", values[V], EXT_READ) < 0 ||
         ext_pages_read(state, &arrays[K_PAGES], "k_pages", values[K_PAGES], EXT_WRITE, values[LAYOUT],
                        values[PAGE_SIZE]) < 0 ||
@@ -28,7 +28,8 @@ static int read_append(struct ext_state *state, PyObject *const *values, PyObjec
 static PyObject *append_arrays(struct ext_state *state, struct ext_array *arrays)
 {
     folio_context *context = ext_context(state, FOLIO_BACKEND_AUTO, 0, arrays[K_PAGES].tensor.device);
-    if (!context)
+    void *stream;
+    if (!context || ext_stream_get(state, &arrays[K_PAGES], &stream) < 0)
         return NULL;
     /* Scales by slot are computed: those of new tokens are not there yet. */
     const bool makes_scales = (arrays[K_SCALE].is_present && arrays[K_SCALE].tensor.ndim == 3) ||
@@ -46,10 +47,10 @@ static PyObject *append_arrays(struct ext_state *state, struct ext_array *arrays
     };
     folio_status status;
     if (ext_moves_much(&arrays[K])) {
-        Py_BEGIN_ALLOW_THREADS status = folio_pages_append(context, &args, NULL);
+        Py_BEGIN_ALLOW_THREADS status = folio_pages_append(context, &args, stream);
         Py_END_ALLOW_THREADS
     } else {
-        status = folio_pages_append(context, &args, NULL);
+        status = folio_pages_append(context, &args, stream);
     }
     return status == FOLIO_OK ? Py_NewRef(Py_None) : ext_raise(state, status);
 }

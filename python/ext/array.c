@@ -70,6 +70,7 @@ int ext_array_read(struct ext_state *state, struct ext_array *array, const char 
     if (ext_type_of(state, object, &type) < 0)
         return -1;
     array->kind = type.kind;
+    array->exchange = type.exchange;
     array->is_writable = true;
     if (type.kind == EXT_TORCH && type.source != EXT_REFUSED && refuse_torch(state, name, object) < 0)
         return -1;

@@ -23,6 +23,7 @@ struct ext_array {
     bool is_present;               /* false: None or not given */
     bool is_writable;
     enum ext_kind kind;
+    const struct ext_exchange_api *exchange; /* of its type, or NULL */
     enum { HOLDS_NOTHING = 0, HOLDS_MANAGED, HOLDS_VERSIONED, HOLDS_BUFFER } holds;
     union {
         DLManagedTensor *managed;
@@ -76,6 +77,18 @@ int ext_read_dlpack(struct ext_state *state, struct ext_array *array, const char
 int ext_read_buffer(struct ext_array *array, const char *name, PyObject *object);
 /* The exchange API of a type, its newest version 1; NULL if it has none. No exception. */
 const struct ext_exchange_api *ext_find_exchange(const struct ext_state *state, PyTypeObject *type);
+
+/* The stream that the array's framework is working on. -1 with an exception. */
+int ext_exchange_stream(const struct ext_array *array, void **stream);
+
+/* stream.c */
+
+/* What a caller's stream= asks of exporters: to be called before a call's arrays are read. value: NULL, None, an int (a
+ * CUstream), or an object with .cuda_stream (PyTorch) or .ptr (CuPy). -1 with an exception. */
+int ext_stream_announce(struct ext_state *state, PyObject *value);
+/* The CUDA stream of a call on `array`: the one announced, else its framework's current one; NULL on a CPU. -1 with an
+ * exception: a stream for the CPU, a framework that doesn't say its own. */
+int ext_stream_get(const struct ext_state *state, const struct ext_array *array, void **stream);
 
 /* ndim of an array to come fits. -1 with a ValueError. */
 int ext_check_ndim(const char *name, int64_t ndim);

@@ -92,6 +92,35 @@ int ext_read_exchange(struct ext_array *array, const char *name, PyObject *objec
     return fill(array, name, &tensor);
 }
 
+int ext_exchange_stream(const struct ext_array *array, void **stream)
+{
+    const DLDevice device = array->tensor.device;
+    return array->exchange->current_stream((int)device.device_type, device.device_id, stream) == 0 ? 0 : -1;
+}
+
+/* Does the object say that it lies on a GPU? Then its exporter wants a stream. No exception. */
+static bool is_on_gpu(const struct ext_state *state, PyObject *object)
+{
+    PyObject *device = PyObject_CallMethodObjArgs(object, state->names[EXT_NAME_dlpack_device], NULL);
+    PyObject *type = device && PyTuple_Check(device) ? PyTuple_GetItem(device, 0) : NULL;
+    PyObject *number = type ? PyNumber_Index(type) : NULL;
+    const bool yes = number && PyLong_AsLong(number) == kDLCUDA;
+    Py_XDECREF(number);
+    Py_XDECREF(device);
+    PyErr_Clear();
+    return yes;
+}
+
+static int add_stream(const struct ext_state *state, PyObject *object, PyObject *keywords)
+{
+    if (!is_on_gpu(state, object))
+        return 0;
+    PyObject *stream = PyLong_FromLongLong(state->export_stream);
+    const int failed = stream ? PyDict_SetItem(keywords, state->names[EXT_NAME_stream], stream) : -1;
+    Py_XDECREF(stream);
+    return failed;
+}
+
 /* object.__dlpack__(max_version=(1, 1)), or without for exporters that know no version. */
 static PyObject *export(const struct ext_state *state, PyObject *object)
 {
@@ -99,12 +128,13 @@ static PyObject *export(const struct ext_state *state, PyObject *object)
     PyObject *no_args = PyTuple_New(0), *keywords = PyDict_New();
     PyObject *version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
     PyObject *capsule = NULL;
-    if (method && no_args && keywords && version &&
+    if (method && no_args && keywords && version && add_stream(state, object, keywords) == 0 &&
         PyDict_SetItem(keywords, state->names[EXT_NAME_max_version], version) == 0) {
         capsule = PyObject_Call(method, no_args, keywords);
         if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            capsule = PyObject_Call(method, no_args, NULL);
+            PyDict_DelItem(keywords, state->names[EXT_NAME_max_version]);
+            capsule = PyObject_Call(method, no_args, keywords);
         }
     }
     Py_XDECREF(method);

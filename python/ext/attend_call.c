@@ -92,7 +92,7 @@ void ext_array_keep_shape(struct ext_array *like, const struct ext_array *from)
 }
 
 int ext_call_read(struct ext_state *state, struct ext_call *call, PyObject *const *objects,
-                  const struct ext_array *like, const struct ext_options *options)
+                  const struct ext_array *like, const struct ext_options *options, PyObject *stream)
 {
     fill_args(&call->args, options);
     ext_mods_point(&call->args, objects + F_MODS);
@@ -104,6 +104,8 @@ int ext_call_read(struct ext_state *state, struct ext_call *call, PyObject *cons
         PyErr_SetString(PyExc_TypeError, "q: None; must be an array [n_tokens, n_q_heads, head_dim]");
         return -1;
     }
+    if (ext_stream_announce(state, stream) < 0)
+        return -1;
     for (int i = 0; i < N_FIELDS; i++) {
         if (!objects[i] && like && like[i].is_present) {
             ext_array_keep_shape(&call->arrays[i], &like[i]);
@@ -118,7 +120,7 @@ int ext_call_read(struct ext_state *state, struct ext_call *call, PyObject *cons
             return -1;
         point(call, i);
     }
-    return 0;
+    return ext_stream_get(state, &call->arrays[F_Q], &call->stream);
 }
 
 void ext_call_release(struct ext_call *call)
@@ -215,6 +217,8 @@ double ext_call_work(const struct ext_call *call)
     const struct ext_array *q = &call->arrays[F_Q], *lens = &call->arrays[F_KV_LENS];
     const struct ext_array *indptr = &call->arrays[F_Q_INDPTR];
     if (q->tensor.ndim != 3 || lens->tensor.ndim != 1 || !lens->is_present)
+        return 0;
+    if (ext_is_on_gpu(q))
         return 0;
     if (lens->tensor.device.device_type != kDLCPU ||
         (indptr->is_present && indptr->tensor.device.device_type != kDLCPU))

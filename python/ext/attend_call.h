@@ -49,6 +49,7 @@ struct ext_options {
 struct ext_call {
     struct ext_array arrays[N_FIELDS];
     folio_attend_args args;
+    void *stream; /* a CUstream; NULL on a CPU */
 };
 
 /* 0, or -1 with TypeError, ValueError or NotImplementedError. */
@@ -58,10 +59,10 @@ int ext_options_read(PyObject *const *values /* [N_ATTEND_PARAMS] */, struct ext
  * where absent. */
 int ext_objects_read(struct ext_state *state, PyObject *const *values, PyObject **objects);
 
-/* Look at all objects and fill call->args; like [N_FIELDS] or NULL stands in where there is no object. Release the call
- * in either case. */
+/* Look at all objects and fill call->args; like [N_FIELDS] or NULL stands in where there is no object. stream: what the
+ * caller gave, or NULL. Release the call in either case. */
 int ext_call_read(struct ext_state *state, struct ext_call *call, PyObject *const *objects,
-                  const struct ext_array *like, const struct ext_options *options);
+                  const struct ext_array *like, const struct ext_options *options, PyObject *stream);
 /* Remember shape, strides and dtype of an array, not its memory. */
 void ext_array_keep_shape(struct ext_array *like, const struct ext_array *from);
 void ext_call_release(struct ext_call *call);
@@ -74,6 +75,11 @@ int ext_call_describe_results(struct ext_call *call);
 
 /* About how many multiplications the lengths in host memory ask for; HUGE_VAL when they are elsewhere. */
 double ext_call_work(const struct ext_call *call);
+/* On a GPU a call only launches: other threads have nothing to wait for. */
+static inline bool ext_is_on_gpu(const struct ext_array *array)
+{
+    return array->tensor.device.device_type == kDLCUDA;
+}
 /* Is that worth letting other Python threads in? */
 bool ext_is_long(double work, int32_t backend);
 

@@ -13,9 +13,9 @@ static void forget(PyObject **objects)
 static folio_status attend(folio_context *context, const struct ext_call *call, bool lets_go)
 {
     if (!lets_go)
-        return folio_attend(context, NULL, &call->args, NULL);
+        return folio_attend(context, NULL, &call->args, call->stream);
     folio_status status;
-    Py_BEGIN_ALLOW_THREADS status = folio_attend(context, NULL, &call->args, NULL);
+    Py_BEGIN_ALLOW_THREADS status = folio_attend(context, NULL, &call->args, call->stream);
     Py_END_ALLOW_THREADS return status;
 }
 
@@ -69,7 +69,7 @@ static PyObject *with_call(PyObject *module, enum ext_signature_id id, const cha
     PyObject *result = NULL;
     if (ext_objects_read(state, values, objects) == 0) {
         struct ext_call call;
-        if (ext_call_read(state, &call, objects, NULL, &options) == 0)
+        if (ext_call_read(state, &call, objects, NULL, &options, values[P_stream]) == 0)
             result = body(state, &call, objects, &options);
         ext_call_release(&call);
     }

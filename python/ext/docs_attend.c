@@ -52,7 +52,8 @@ const char ext_doc_attention[] =
     "max_q_len, max_kv_len   bounds; 0 = from the shapes. A longer sequence is a ValueError\n"
     "num_splits     pieces a sequence's keys are cut into; 0 = automatic. Results agree within rounding\n"
     "num_threads    0 = the CPUs this process may use. Results are the same bits for any number\n"
-    "stream         CUDA only\n"
+    "stream         GPU only: a CUstream handle (int), torch.cuda.Stream or cupy.cuda.Stream; None = the one that\n"
+    "               q's framework is working on\n"
     "backend        \"auto\" = where the tensors are; \"cpu\", \"cuda\", \"ref\" (double precision, slow)\n"
     "score_mod      changes a score: a str in folio's language (docs/mods.md), such as \"score + slopes[h] * (kv - "
     "q)\",\n"
@@ -97,7 +98,7 @@ const char ext_doc_run[] =
     "q, k_pages, v_pages   as in plan(): the same shapes, dtypes and strides, other memory\n"
     "out, lse              where to write; None = new arrays of q's framework\n"
     "return_lse            give (out, lse); not given = as in plan()\n"
-    "stream                CUDA only\n"
+    "stream                as attention()'s\n"
     "\n"
     "Raises ValueError and TypeError (not what was planned), IndexError (a page id out of range).";
 
@@ -107,7 +108,7 @@ const char ext_doc_update[] =
     "\n"
     "kv_lens, page_table, q_indptr   replace the plan's; they must have the same shapes and dtypes. None = look again\n"
     "                                at the one it has, whose contents may have changed\n"
-    "stream                          CUDA only\n"
+    "stream                          as attention()'s\n"
     "\n"
     "Raises what plan() raises, and StateError while the plan runs in another thread; then the plan is as it was.";
 

@@ -55,6 +55,8 @@ struct ext_type {
     X(dlpack, "__dlpack__")                      \
     X(exchange_api, "__dlpack_c_exchange_api__") \
     X(max_version, "max_version")                \
+    X(dlpack_device, "__dlpack_device__")        \
+    X(stream, "stream")                          \
     X(dtype, "dtype")                            \
     X(requires_grad, "requires_grad")            \
     X(is_neg, "is_neg")                          \
@@ -84,6 +86,7 @@ struct ext_state {
     PyObject *params[EXT_N_SIGNATURES];   /* tuple of interned parameter names, by signature */
     struct ext_type types[EXT_MAX_TYPES]; /* [n_types] types met so far */
     int n_types;
+    int64_t export_stream;        /* what __dlpack__ is told for memory on a GPU: see stream.c */
     struct ext_context *contexts; /* newest first */
 };
 

@@ -50,15 +50,17 @@ static PyObject *cut(struct ext_state *state, struct ext_array *arrays, PyObject
     const int64_t pages_shape[] = { n_pages, from->shape[1], page_size, from->shape[3] };
     const int64_t table_shape[] = { from->shape[0], 1, pages_per_seq, 1 };
     folio_context *context = ext_context(state, FOLIO_BACKEND_AUTO, 0, from->tensor.device);
+    void *stream;
+    if (!context || ext_stream_get(state, from, &stream) < 0)
+        return NULL;
     PyObject *container =
-        context ? ext_result_new(state, from, x, (enum ext_dtype)ext_dtype_of(from->tensor.dtype), 4, pages_shape)
-                : NULL;
+        ext_result_new(state, from, x, (enum ext_dtype)ext_dtype_of(from->tensor.dtype), 4, pages_shape);
     PyObject *table = container ? ext_result_new(state, from, x, EXT_I32, 4, table_shape) : NULL;
     PyObject *result = NULL;
     if (table && view_results(state, arrays, container, table) == 0) {
         folio_status status;
         Py_BEGIN_ALLOW_THREADS status =
-            folio_pages_from_contiguous(context, &arrays[PAGES].tensor, &arrays[TABLE].tensor, &from->tensor, NULL);
+            folio_pages_from_contiguous(context, &arrays[PAGES].tensor, &arrays[TABLE].tensor, &from->tensor, stream);
         Py_END_ALLOW_THREADS if (status == FOLIO_OK)
         {
             container = ext_result_finish(from->kind, container);
@@ -85,7 +87,8 @@ PyObject *ext_pages_from_contiguous(PyObject *module, PyObject *const *args, Py_
         return NULL;
     struct ext_array arrays[N_ARRAYS] = { 0 };
     PyObject *result = NULL;
-    if (ext_array_read(state, &arrays[X], "x", values[0], EXT_READ) == 0 && check(&arrays[X], page_size) == 0)
+    if (ext_stream_announce(state, NULL) == 0 && ext_array_read(state, &arrays[X], "x", values[0], EXT_READ) == 0 &&
+        check(&arrays[X], page_size) == 0)
         result = cut(state, arrays, values[0], page_size);
     for (int i = 0; i < N_ARRAYS; i++)
         ext_array_release(&arrays[i]);

@@ -12,7 +12,8 @@ enum { KV_LEN = PAGE_ROW + 1, LAYOUT, PAGE_SIZE, K_SCALE, V_SCALE, DTYPE, N_VALU
 static folio_status gather_arrays(struct ext_state *state, struct ext_array *arrays, int64_t kv_len)
 {
     folio_context *context = ext_context(state, FOLIO_BACKEND_AUTO, 0, arrays[K_PAGES].tensor.device);
-    if (!context)
+    void *stream;
+    if (!context || ext_stream_get(state, &arrays[K_PAGES], &stream) < 0)
         return FOLIO_OK; /* an exception is set */
     const folio_gather_args args = {
         .struct_size = sizeof args,
@@ -27,10 +28,10 @@ static folio_status gather_arrays(struct ext_state *state, struct ext_array *arr
     };
     folio_status status;
     if (ext_moves_much(&arrays[K])) {
-        Py_BEGIN_ALLOW_THREADS status = folio_pages_gather(context, &args, NULL);
+        Py_BEGIN_ALLOW_THREADS status = folio_pages_gather(context, &args, stream);
         Py_END_ALLOW_THREADS
     } else {
-        status = folio_pages_gather(context, &args, NULL);
+        status = folio_pages_gather(context, &args, stream);
     }
     return status;
 }
@@ -73,6 +74,8 @@ static int read_scale(struct ext_state *state, struct ext_array *scale, const ch
 static int read_inputs(struct ext_state *state, PyObject *const *values, PyObject *row, struct ext_array *arrays)
 {
     static const char *const names[] = { "k_pages", "v_pages" };
+    if (ext_stream_announce(state, NULL) < 0)
+        return -1;
     for (int i = K_PAGES; i <= V_PAGES; i++) {
         if (ext_pages_read(state, &arrays[i], names[i], values[i], EXT_READ, values[LAYOUT], values[PAGE_SIZE]) < 0)
             return -1;

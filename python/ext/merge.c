@@ -26,7 +26,7 @@ static PyObject *stacked(struct ext_state *state, const char *name, PyObject *va
 
 static int read_inputs(struct ext_state *state, struct ext_array *arrays, PyObject *outs, PyObject *lses)
 {
-    if (ext_array_read(state, &arrays[OUTS], "outs", outs, EXT_READ) < 0 ||
+    if (ext_stream_announce(state, NULL) < 0 || ext_array_read(state, &arrays[OUTS], "outs", outs, EXT_READ) < 0 ||
         ext_array_read(state, &arrays[LSES], "lses", lses, EXT_READ) < 0)
         return -1;
     if (!arrays[OUTS].is_present || !arrays[LSES].is_present) {
@@ -41,7 +41,7 @@ static int read_inputs(struct ext_state *state, struct ext_array *arrays, PyObje
     return 0;
 }
 
-static folio_status merge_arrays(folio_context *context, struct ext_array *arrays)
+static folio_status merge_arrays(folio_context *context, struct ext_array *arrays, void *stream)
 {
     const folio_merge_args args = {
         .struct_size = sizeof args,
@@ -51,7 +51,7 @@ static folio_status merge_arrays(folio_context *context, struct ext_array *array
         .lse = &arrays[LSE].tensor,
     };
     folio_status status;
-    Py_BEGIN_ALLOW_THREADS status = folio_merge(context, &args, NULL);
+    Py_BEGIN_ALLOW_THREADS status = folio_merge(context, &args, stream);
     Py_END_ALLOW_THREADS return status;
 }
 
@@ -61,13 +61,16 @@ static PyObject *merge(struct ext_state *state, struct ext_array *arrays, PyObje
         return NULL;
     const struct ext_array *like = &arrays[OUTS];
     folio_context *context = ext_context(state, FOLIO_BACKEND_AUTO, 0, like->tensor.device);
+    void *stream;
+    if (!context || ext_stream_get(state, like, &stream) < 0)
+        return NULL;
     const enum ext_dtype dtype = (enum ext_dtype)ext_dtype_of(like->tensor.dtype);
-    PyObject *out = context ? ext_result_new(state, like, outs, dtype, 3, like->shape + 1) : NULL;
+    PyObject *out = ext_result_new(state, like, outs, dtype, 3, like->shape + 1);
     PyObject *lse = out ? ext_result_new(state, like, outs, EXT_F32, 2, like->shape + 1) : NULL;
     PyObject *result = NULL;
     if (lse && ext_array_read(state, &arrays[OUT], "out", out, EXT_WRITE) == 0 &&
         ext_array_read(state, &arrays[LSE], "lse", lse, EXT_WRITE) == 0) {
-        const folio_status status = merge_arrays(context, arrays);
+        const folio_status status = merge_arrays(context, arrays, stream);
         if (status == FOLIO_OK) {
             out = ext_result_finish(like->kind, out);
             lse = ext_result_finish(like->kind, lse);

@@ -39,7 +39,7 @@ static struct plan *plan_of(struct ext_state *state, struct ext_call *call, PyOb
     self->options = *options;
     folio_status status = folio_plan_create(&self->plan, context, &call->args);
     if (status == FOLIO_OK)
-        status = folio_plan_update(self->plan, &call->args, NULL);
+        status = folio_plan_update(self->plan, &call->args, call->stream);
     if (status != FOLIO_OK) {
         Py_DECREF(self);
         ext_raise(state, status);
@@ -65,7 +65,7 @@ PyObject *ext_plan(PyObject *module, PyObject *const *args, Py_ssize_t n_args, P
     struct plan *self = NULL;
     if (ext_objects_read(state, values, objects) == 0) {
         struct ext_call call;
-        if (ext_call_read(state, &call, objects, NULL, &options) == 0)
+        if (ext_call_read(state, &call, objects, NULL, &options, values[P_stream]) == 0)
             self = plan_of(state, &call, objects, &options);
         ext_call_release(&call);
     }
@@ -93,36 +93,36 @@ static folio_status own_workspace(const struct plan *self, folio_attend_args *ar
     return FOLIO_OK;
 }
 
-static folio_status attend_beside(struct plan *self, folio_attend_args *args)
+static folio_status attend_beside(struct plan *self, struct ext_call *call)
 {
     void *memory = NULL;
-    folio_status status = self->n_running ? own_workspace(self, args, &memory) : FOLIO_OK;
+    folio_status status = self->n_running ? own_workspace(self, &call->args, &memory) : FOLIO_OK;
     if (status != FOLIO_OK)
         return status;
     self->n_running++;
-    Py_BEGIN_ALLOW_THREADS status = folio_attend(self->context, self->plan, args, NULL);
+    Py_BEGIN_ALLOW_THREADS status = folio_attend(self->context, self->plan, &call->args, call->stream);
     Py_END_ALLOW_THREADS self->n_running--;
     PyMem_Free(memory);
     return status;
 }
 
-static folio_status attend(struct plan *self, folio_attend_args *args, PyObject *const *mods)
+static folio_status attend(struct plan *self, struct ext_call *call, PyObject *const *mods)
 {
     if (self->n_running || ext_is_long(self->work, self->options.backend) || ext_mods_call_back(mods))
-        return attend_beside(self, args);
-    return folio_attend(self->context, self->plan, args, NULL);
+        return attend_beside(self, call);
+    return folio_attend(self->context, self->plan, &call->args, call->stream);
 }
 
 static PyObject *run_call(struct plan *self, struct ext_state *state, struct ext_call *call, PyObject **objects,
-                          bool return_lse)
+                          bool return_lse, PyObject *stream)
 {
-    if (ext_call_read(state, call, objects, NULL, &self->options) < 0 ||
+    if (ext_call_read(state, call, objects, NULL, &self->options, stream) < 0 ||
         ext_call_make_results(state, call, objects, return_lse) < 0)
         return NULL;
     PyObject *const *const mods = objects + F_MODS;
     if (ext_mods_enter(mods) < 0)
         return NULL;
-    const folio_status status = attend(self, &call->args, mods);
+    const folio_status status = attend(self, call, mods);
     if (ext_mods_leave(mods, status))
         return NULL;
     if (status == FOLIO_OK)
@@ -149,7 +149,7 @@ static PyObject *run(PyObject *object, PyObject *const *args, Py_ssize_t n_args,
     for (int i = Q; i <= LSE; i++)
         objects[fields[i]] = values[i] == Py_None ? NULL : Py_XNewRef(values[i]);
     struct ext_call call;
-    PyObject *result = run_call(self, state, &call, objects, return_lse);
+    PyObject *result = run_call(self, state, &call, objects, return_lse, values[STREAM]);
     ext_call_release(&call);
     for (int i = 0; i < N_OBJECTS; i++)
         Py_XDECREF(objects[i]);
@@ -158,12 +158,12 @@ static PyObject *run(PyObject *object, PyObject *const *args, Py_ssize_t n_args,
 
 /* -- a new step -------------------------------------------------------------------------------------------------- */
 
-static int update_with(struct plan *self, struct ext_state *state, PyObject **objects)
+static int update_with(struct plan *self, struct ext_state *state, PyObject **objects, PyObject *stream)
 {
     struct ext_call call;
-    int failed = ext_call_read(state, &call, objects, self->like, &self->options);
+    int failed = ext_call_read(state, &call, objects, self->like, &self->options, stream);
     if (!failed) {
-        const folio_status status = folio_plan_update(self->plan, &call.args, NULL);
+        const folio_status status = folio_plan_update(self->plan, &call.args, call.stream);
         if (status == FOLIO_OK)
             self->work = ext_call_work(&call);
         else
@@ -208,7 +208,8 @@ static PyObject *update(PyObject *object, PyObject *const *args, Py_ssize_t n_ar
         PyErr_Format(state->state_error, "plan: %d runs in flight; update it when they are done", self->n_running);
         return NULL;
     }
-    const bool failed = step_objects(self, state, values, objects) < 0 || update_with(self, state, objects) < 0;
+    const bool failed =
+        step_objects(self, state, values, objects) < 0 || update_with(self, state, objects, values[STREAM]) < 0;
     for (int i = 0; i < N_OBJECTS; i++) { /* the new ones stay only if all went well */
         PyObject *dropped = failed ? objects[i] : self->objects[i];
         if (!failed)

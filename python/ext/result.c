@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * result.c: NumPy in, NumPy out; torch in, torch out; JAX in, JAX out. */
+ * result.c: NumPy in, NumPy out; torch in, torch out; JAX in, JAX out; CuPy in, CuPy out. */
 #include "result.h"
 
 static PyObject *shape_tuple(int ndim, const int64_t *shape)
@@ -13,12 +13,29 @@ static PyObject *shape_tuple(int ndim, const int64_t *shape)
     return tuple;
 }
 
-static PyObject *numpy_empty(struct ext_state *state, enum ext_dtype dtype, int ndim, const int64_t *shape)
+/* empty(shape, dtype) of NumPy or CuPy, whose dtypes are the same objects. */
+static PyObject *call_empty(struct ext_state *state, PyObject *empty, enum ext_dtype dtype, int ndim,
+                            const int64_t *shape)
 {
     PyObject *numpy_dtype = ext_dtype_numpy(state, dtype);
     PyObject *tuple = numpy_dtype ? shape_tuple(ndim, shape) : NULL;
-    PyObject *array = tuple ? PyObject_CallFunctionObjArgs(state->np_empty, tuple, numpy_dtype, NULL) : NULL;
+    PyObject *array = tuple ? PyObject_CallFunctionObjArgs(empty, tuple, numpy_dtype, NULL) : NULL;
     Py_XDECREF(tuple);
+    return array;
+}
+
+static PyObject *numpy_empty(struct ext_state *state, enum ext_dtype dtype, int ndim, const int64_t *shape)
+{
+    return call_empty(state, state->np_empty, dtype, ndim, shape);
+}
+
+static PyObject *cupy_empty(struct ext_state *state, enum ext_dtype dtype, int ndim, const int64_t *shape)
+{
+    PyObject *cupy = PyImport_ImportModule("cupy");
+    PyObject *empty = cupy ? PyObject_GetAttrString(cupy, "empty") : NULL;
+    PyObject *array = empty ? call_empty(state, empty, dtype, ndim, shape) : NULL;
+    Py_XDECREF(empty);
+    Py_XDECREF(cupy);
     return array;
 }
 
@@ -63,6 +80,8 @@ PyObject *ext_result_new(struct ext_state *state, const struct ext_array *like, 
 {
     if (like->kind == EXT_TORCH)
         return torch_empty(state, like, like_object, dtype, ndim, shape);
+    if (like->kind == EXT_CUPY)
+        return cupy_empty(state, dtype, ndim, shape);
     return numpy_empty(state, dtype, ndim, shape);
 }
 

@@ -159,3 +159,48 @@ def test_a_plan_keeps_what_it_reads_and_nothing_else():
     del plan
     gc.collect()
     assert dead["table"]() is None
+
+
+class OnGpu(Versioned):
+    """Says that it lies on a GPU, and remembers which stream it was told."""
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.streams = []
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        self.streams.append(stream)
+        return self.base.__dlpack__(max_version=max_version)
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+class Handle:
+    """torch.cuda.Stream's way to say its handle."""
+
+    cuda_stream = 77
+
+
+@pytest.mark.parametrize("stream, told", [(None, -1), (7, 7), (0, 1), (Handle(), 77)])
+def test_exporters_on_a_gpu_are_told_the_stream(stream, told):
+    p = oracle.problem(1, kv_lens=[5, 9])
+    q = OnGpu(p.q)
+    if stream is None:
+        folio.attention(q, p.k_pages, p.v_pages, **p.arguments())
+    else:
+        with pytest.raises(ValueError, match="stream: given, but the tensors are not on a GPU; must be None"):
+            folio.attention(q, p.k_pages, p.v_pages, **p.arguments(), stream=stream)
+    assert q.streams == [told]
+
+
+@pytest.mark.parametrize("stream, error", [("s", TypeError), (1.5, TypeError), (-1, ValueError), (1 << 64, ValueError)])
+def test_no_stream(stream, error):
+    p = oracle.problem(1, kv_lens=[5])
+    plan = folio.plan(p.q, p.k_pages, p.v_pages, **p.arguments())
+    with pytest.raises(error):
+        folio.attention(p.q, p.k_pages, p.v_pages, **p.arguments(), stream=stream)
+    with pytest.raises(error):
+        plan.run(p.q, p.k_pages, p.v_pages, stream=stream)
+    with pytest.raises(error):
+        plan.update(stream=stream)
