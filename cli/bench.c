@@ -32,9 +32,9 @@ static const struct bench_options defaults = {
     .memory = INT64_C(512) << 20,
 };
 
-static const char *const isa_choices[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", NULL };
-static const folio_isa isa_levels[] = { FOLIO_ISA_AUTO, FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512,
-                                        FOLIO_ISA_AVX512_BF16 };
+static const char *const isa_choices[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", "amx", "amx_emulated", NULL };
+static const folio_isa isa_levels[] = { FOLIO_ISA_AUTO,        FOLIO_ISA_C,   FOLIO_ISA_AVX2,        FOLIO_ISA_AVX512,
+                                        FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX, FOLIO_ISA_AMX_EMULATED };
 static const char *const state_choices[] = { "cold", "hot", NULL };
 
 #define FIELD(name) offsetof(struct bench_options, name)
@@ -43,8 +43,8 @@ static const struct option_spec options[] = {
       FIELD(rows), 0, 0, bench_kind_names },
     { "shape", "NAME", "smollm2-135m, llama-3-8b, or H/Hkv/D[/Dv]. Default llama-3-8b (32/8/128).", OPTION_TEXT,
       FIELD(shape), 0, 0, NULL },
-    { "isa", "LEVEL,..", "auto, c, avx2, avx512, avx512_bf16. Default auto: the best.", OPTION_CHOICES, FIELD(isas), 0,
-      0, isa_choices },
+    { "isa", "LEVEL,..", "auto, c, avx2, avx512, avx512_bf16, amx, amx_emulated. Default auto: the best.",
+      OPTION_CHOICES, FIELD(isas), 0, 0, isa_choices },
     { "threads", "N,..", "Default: 1 and all CPUs this process may use.", OPTION_NUMBERS, FIELD(threads), 1, 1024,
       NULL },
     { "dtype", "TYPE,..", "f32, f16, bf16. Default f32,bf16.", OPTION_CHOICES, FIELD(dtypes), 0, 0, element_names },

@@ -20,13 +20,14 @@ struct check_options {
 
 static const struct check_options defaults = { .random = 150, .seed = 1, .threads = 2, .only = -1 };
 
-static const char *const isa_choices[] = { "c", "avx2", "avx512", "avx512_bf16", NULL };
-static const folio_isa isa_levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16 };
+static const char *const isa_choices[] = { "c", "avx2", "avx512", "avx512_bf16", "amx", "amx_emulated", NULL };
+static const folio_isa isa_levels[] = { FOLIO_ISA_C,           FOLIO_ISA_AVX2, FOLIO_ISA_AVX512,
+                                        FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX,  FOLIO_ISA_AMX_EMULATED };
 
 #define FIELD(name) offsetof(struct check_options, name)
 static const struct option_spec options[] = {
-    { "isa", "LEVEL,..", "c, avx2, avx512, avx512_bf16. Default: all that this machine has.", OPTION_CHOICES,
-      FIELD(isas), 0, 0, isa_choices },
+    { "isa", "LEVEL,..", "c, avx2, avx512, avx512_bf16, amx, amx_emulated. Default: all that this machine has.",
+      OPTION_CHOICES, FIELD(isas), 0, 0, isa_choices },
     { "random", "N", "Random problems behind the edge list. Default 150.", OPTION_I64, FIELD(random), 0, 1000000,
       NULL },
     { "seed", "N", "Of the random problems and of all values. Default 1.", OPTION_I64, FIELD(seed), 0, INT64_MAX,
@@ -38,7 +39,7 @@ static const struct option_spec options[] = {
 };
 #undef FIELD
 
-enum { MAX_LEVELS = 4, MAX_SHOWN = 10 };
+enum { MAX_LEVELS = 6, MAX_SHOWN = 10 };
 
 /* What q and pages may be together. */
 static const enum element type_pairs[][2] = { /* q, pages */
@@ -283,11 +284,12 @@ const struct command command_check = {
     .name = "check",
     .summary = "every kernel this machine can run, against double precision",
     .operands = "",
-    .about = "Runs attention, append, gather and merge at every instruction set level this machine has on an edge\n"
-             "list and on random problems, and compares with the double-precision backend. Unused slots, pages and\n"
-             "gaps hold NaN, unused table entries garbage. Levels also promise the same bits, save avx512_bf16 on\n"
-             "bf16, which rounds softmax weights to 8 bits: the last column counts results whose bits differ from\n"
-             "the first level's.",
+    .about =
+        "Runs attention, append, gather and merge at every instruction set level this machine has on an edge\n"
+        "list and on random problems, and compares with the double-precision backend. Unused slots, pages and\n"
+        "gaps hold NaN, unused table entries garbage. Levels also promise the same bits, save avx512_bf16 and amx on\n"
+        "bf16, which rounds softmax weights to 8 bits: the last column counts results whose bits differ from\n"
+        "the first level's.",
     .examples = "  folio check                      # a few seconds\n"
                 "  folio check --random 5000 --seed 7\n"
                 "  folio check --isa avx2 --case 31   # one problem again\n"

@@ -24,7 +24,8 @@ static const struct option_spec options[] = {
 };
 
 static const folio_isa levels[] = {
-    FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX, FOLIO_ISA_NEON,
+    FOLIO_ISA_C,   FOLIO_ISA_AVX2, FOLIO_ISA_AVX512,       FOLIO_ISA_AVX512_BF16,
+    FOLIO_ISA_AMX, FOLIO_ISA_NEON, FOLIO_ISA_AMX_EMULATED,
 };
 
 /* A fact: printed as "name   text", or as {"name": ..., "text": ...}. */

@@ -33,7 +33,8 @@ static const struct replay_options defaults = {
     .dtype = ELEMENT_BF16,
 };
 
-static const char *const isa_choices[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", "ref", NULL };
+static const char *const isa_choices[] = { "auto",         "c",   "avx2", "avx512", "avx512_bf16", "amx",
+                                           "amx_emulated", "ref", NULL };
 
 #define FIELD(name) offsetof(struct replay_options, name)
 static const struct option_spec options[] = {
@@ -62,7 +63,9 @@ static const struct option_spec options[] = {
     { "layout", "NAME", "hnd, nhd or split: how K and V lie in memory. Default hnd.", OPTION_CHOICE, FIELD(layout), 0,
       0, layout_names },
     { "threads", "N", "Default: all CPUs this process may use.", OPTION_I64, FIELD(threads), 1, 1024, NULL },
-    { "isa", "LEVEL", "auto, c, avx2, avx512, avx512_bf16 cap the kernels; ref runs the slow double-precision backend.",
+    { "isa", "LEVEL",
+      "auto, c, avx2, avx512, avx512_bf16, amx cap the kernels; amx_emulated is amx on any CPU, slow; ref runs the "
+      "slow double-precision backend.",
       OPTION_CHOICE, FIELD(isa), 0, 0, isa_choices },
     { "check-rows", "N",
       "Rows checked at random each step, beside the last row of every prompt and of every request, "
@@ -149,8 +152,8 @@ static int size_pool(struct run *run)
 static int configure(struct run *run)
 {
     const struct replay_options *o = &run->options;
-    static const i32 isas[] = { FOLIO_ISA_AUTO,   FOLIO_ISA_C,           FOLIO_ISA_AVX2,
-                                FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AUTO };
+    static const i32 isas[] = { FOLIO_ISA_AUTO,        FOLIO_ISA_C,   FOLIO_ISA_AVX2,         FOLIO_ISA_AVX512,
+                                FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX, FOLIO_ISA_AMX_EMULATED, FOLIO_ISA_AUTO };
     if (!shape_parse(o->shape, &run->shape))
         return usage_error(
             &command_replay,

@@ -74,11 +74,11 @@ static void keep_worst(struct verify_error *worst, struct verify_error e)
         *worst = e;
 }
 
-/* Do the kernels in use multiply pairs of bf16? */
+/* Do the kernels in use multiply pairs or tiles of bf16? */
 static bool rounds_weights(const struct verify *v, const struct engine *engine)
 {
     const folio_isa isa = folio_context_isa(engine->ctx);
-    return v->element == ELEMENT_BF16 && (isa == FOLIO_ISA_AVX512_BF16 || isa == FOLIO_ISA_AMX);
+    return v->element == ELEMENT_BF16 && isa >= FOLIO_ISA_AVX512_BF16;
 }
 
 /* The worst element of a row. */

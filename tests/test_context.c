@@ -61,7 +61,7 @@ static void levels(void **state)
     assert_string_equal(folio_isa_name(FOLIO_ISA_AUTO), "auto");
     assert_string_equal(folio_isa_name(FOLIO_ISA_AVX512_BF16), "avx512_bf16");
     assert_string_equal(folio_isa_name(FOLIO_ISA_NEON), "neon");
-    assert_string_equal(folio_isa_name((folio_isa)7), "unknown");
+    assert_string_equal(folio_isa_name((folio_isa)8), "unknown");
     assert_string_equal(folio_isa_name((folio_isa)-1), "unknown");
 }
 
@@ -91,7 +91,7 @@ static void refusals(void **state)
         { { .struct_size = sizeof(folio_context_config) + 8 }, FOLIO_EINVAL, "struct_size" },
         { { .struct_size = sizeof(folio_context_config), .backend = 9 }, FOLIO_EINVAL, "backend" },
         { { .struct_size = sizeof(folio_context_config), .backend = -1 }, FOLIO_EINVAL, "backend" },
-        { { .struct_size = sizeof(folio_context_config), .isa = 7 }, FOLIO_EINVAL, "isa" },
+        { { .struct_size = sizeof(folio_context_config), .isa = 8 }, FOLIO_EINVAL, "isa" },
         { { .struct_size = sizeof(folio_context_config), .isa = -1 }, FOLIO_EINVAL, "isa" },
         { { .struct_size = sizeof(folio_context_config), .isa = FOLIO_ISA_NEON }, FOLIO_ENOTSUP, "neon" },
         { { .struct_size = sizeof(folio_context_config), .n_threads = -1 }, FOLIO_EINVAL, "n_threads" },

@@ -113,6 +113,7 @@ static void threads_do_not_matter_to_any_level(void **state)
     for (folio_isa isa = FOLIO_ISA_C; isa <= folio_isa_best(); isa++)
         if (folio_isa_available(isa))
             threads_do_not_matter(isa, isa == FOLIO_ISA_C ? 12 : 40);
+    threads_do_not_matter(FOLIO_ISA_AMX_EMULATED, 12);
 }
 
 static void threads_do_not_matter_to_the_oracle(void **state)

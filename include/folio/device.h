@@ -30,6 +30,8 @@ typedef enum folio_isa {
     FOLIO_ISA_AVX512_BF16 = 4,
     FOLIO_ISA_AMX = 5,
     FOLIO_ISA_NEON = 6,
+    FOLIO_ISA_AMX_EMULATED =
+        7, /* AMX's kernels, their tiles in plain C: tests of them on any CPU; never chosen by AUTO */
 } folio_isa;
 
 /* The host's own threads: call body(arg, i) exactly once for each i in 0 .. n-1, in any order, on any threads, and

@@ -13,12 +13,13 @@ enum { MAX_THREADS = 1024 };
 
 static folio_status check_isa(const folio_context_config *cfg)
 {
-    FOLIO_REQUIRE(cfg->isa >= FOLIO_ISA_AUTO && cfg->isa <= FOLIO_ISA_NEON, FOLIO_EINVAL, "isa %d: allowed %d .. %d",
-                  (int)cfg->isa, FOLIO_ISA_AUTO, FOLIO_ISA_NEON);
+    FOLIO_REQUIRE(cfg->isa >= FOLIO_ISA_AUTO && cfg->isa <= FOLIO_ISA_AMX_EMULATED, FOLIO_EINVAL,
+                  "isa %d: allowed %d .. %d", (int)cfg->isa, FOLIO_ISA_AUTO, FOLIO_ISA_AMX_EMULATED);
     const char *text;
     const folio_isa cap = cfg->isa ? (folio_isa)cfg->isa : folio__isa_cap(&text);
     if (cfg->isa == FOLIO_ISA_AUTO)
-        FOLIO_REQUIRE(!text, FOLIO_ENOTSUP, "FOLIO_ISA=%s: allowed auto c avx2 avx512 avx512_bf16 amx neon", text);
+        FOLIO_REQUIRE(!text, FOLIO_ENOTSUP,
+                      "FOLIO_ISA=%s: allowed auto c avx2 avx512 avx512_bf16 amx neon amx_emulated", text);
     FOLIO_REQUIRE(cap != FOLIO_ISA_NEON, FOLIO_ENOTSUP, "isa neon: this build has no kernels for it; the best is %s",
                   folio_isa_name(folio_isa_best()));
     return FOLIO_OK;

@@ -34,7 +34,9 @@ extern const struct kernels folio__kernels_ref; /* the oracle: double precision,
 extern const struct kernels folio__kernels_c;
 extern const struct kernels folio__kernels_avx2;
 extern const struct kernels folio__kernels_avx512;
-extern const struct kernels folio__kernels_avx512_bf16; /* near the others where q and pages are bf16, else equal */
+extern const struct kernels folio__kernels_avx512_bf16;  /* near the others where q and pages are bf16, else equal */
+extern const struct kernels folio__kernels_amx;          /* likewise */
+extern const struct kernels folio__kernels_amx_emulated; /* amx's with tiles in plain C; only where asked for */
 
 /* The best table at or below cap (AUTO = no cap but FOLIO_ISA's) that this build and machine have. Never NULL. */
 const struct kernels *folio__select_cpu(folio_isa cap);

@@ -103,7 +103,8 @@ group_usage()
     refuses 'got operand "x", allowed: none' doctor x
     refuses 'got operand "x", allowed: none' version x
     refuses '"x", which is no command' help x
-    refuses '\-\-isa: got "mmx", allowed: c|avx2|avx512|avx512_bf16 (a list: commas between)' check --isa mmx
+    refuses '\-\-isa: got "mmx", allowed: c|avx2|avx512|avx512_bf16|amx|amx_emulated (a list: commas between)' \
+        check --isa mmx
     refuses '\-\-case: got 999999, allowed: 0 ..' check --case 999999
     refuses '\-\-threads: got "1,,2", allowed: 1 .. 1024 (a list' bench --threads 1,,2
     refuses '\-\-rows: got "decode,x", allowed: decode|prefill' bench --rows decode,x

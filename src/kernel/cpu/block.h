@@ -11,12 +11,12 @@
 #include "base/bits.h"
 #include "kernel/layout.h"
 
-enum { BLOCK_KEYS = 128 };
+enum { BLOCK_KEYS = 256, BLOCK_ROOM = BLOCK_KEYS + 32 }; /* the most */
 
 struct block {
     i64 key;                                 /* the first */
     i32 n;                                   /* keys; 0 = none */
-    const u8 *k[BLOCK_KEYS], *v[BLOCK_KEYS]; /* from n on the last again: may be read, means nothing */
+    const u8 *k[BLOCK_ROOM], *v[BLOCK_ROOM]; /* [most + 32]; from n on the last again: may be read, means nothing */
 };
 
 static inline const u8 *block_slot(const struct pages_view *pages, const struct table_view *table, i64 seq, i64 column,
@@ -41,7 +41,7 @@ static inline void block_find(struct block *block, const struct attend_args *arg
             v += args->v.slot_stride;
         }
     }
-    for (i32 i = block->n; block->n > 0 && i < BLOCK_KEYS; i++) {
+    for (i32 i = block->n; block->n > 0 && i < most + 32; i++) {
         block->k[i] = block->k[block->n - 1];
         block->v[i] = block->v[block->n - 1];
     }

@@ -39,6 +39,19 @@ static inline bool uses_pairs(const struct attend_args *args)
            args->k.head_dim % 2 == 0;
 }
 
+/* Are q . k and w . v computed in tiles of bf16? */
+static inline bool uses_tiles(const struct attend_args *args)
+{
+    return VEC_TILES && args->q.dtype == DTYPE_BF16 && args->k.dtype == DTYPE_BF16 && args->v.dtype == DTYPE_BF16 &&
+           args->k.head_dim % 2 == 0;
+}
+
+/* What a tile's row holds: 32 elements of bf16. */
+static inline i32 padded_32(i32 d)
+{
+    return (d + 31) / 32 * 32;
+}
+
 static inline enum dtype k_dtype_of(const struct attend_args *args)
 {
     return uses_pairs(args) ? DTYPE_PAIR : (enum dtype)args->k.dtype;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * isa.c: cpuid and xgetbv, once. */
+ * isa.c: cpuid and xgetbv, once; and the system's permission to use tiles. */
 #include "kernel/cpu/isa.h"
 
 #include <pthread.h>
@@ -11,11 +11,15 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 enum {
-    XCR0_YMM = 0x06,   /* SSE and AVX state */
-    XCR0_ZMM = 0xe6,   /* and opmask, upper zmm */
-    XCR0_TILE = 0x600, /* AMX configuration and data */
+    XCR0_YMM = 0x06,     /* SSE and AVX state */
+    XCR0_ZMM = 0xe6,     /* and opmask, upper zmm */
+    XCR0_TILE = 0x60000, /* AMX configuration and data */
 };
 
 struct cpuid_regs {
@@ -64,6 +68,19 @@ static u32 detect(void)
         levels |= 1u << FOLIO_ISA_AMX;
     return levels;
 }
+
+/* Tiles are 8 KB more to save a thread, so Linux has a process ask first: once, for all threads, and only when a
+ * question about level amx comes up. Refused where the kernel is older than 5.16 or a signal stack is too small. */
+static bool permit_tiles(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
 /* VDPBF16PS does twice the products of an FMA at the FMA's rate on AMD's cores, at a quarter of it on Intel's. */
 static bool bf16_pays(void)
 {
@@ -76,15 +93,21 @@ static u32 detect(void)
     return 1u << FOLIO_ISA_C;
 }
 
+static bool permit_tiles(void)
+{
+    return false;
+}
+
 static bool bf16_pays(void)
 {
     return false;
 }
 #endif
 
-static const char *const names[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", "amx", "neon" };
+static const char *const names[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", "amx", "neon", "amx_emulated" };
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t once = PTHREAD_ONCE_INIT, tiles_once = PTHREAD_ONCE_INIT;
+static bool tiles_are_permitted;
 static u32 machine_levels;
 static folio_isa cap;
 static const char *cap_text;
@@ -103,10 +126,20 @@ static void read_once(void)
     cap_text = text;
 }
 
+static void ask_once(void)
+{
+    tiles_are_permitted = permit_tiles();
+}
+
 bool folio__isa_machine_has(folio_isa isa)
 {
     pthread_once(&once, read_once);
-    return isa >= FOLIO_ISA_C && isa <= FOLIO_ISA_NEON && (machine_levels >> isa & 1u);
+    if (isa < FOLIO_ISA_C || isa > FOLIO_ISA_NEON || !(machine_levels >> isa & 1u))
+        return false;
+    if (isa != FOLIO_ISA_AMX)
+        return true;
+    pthread_once(&tiles_once, ask_once);
+    return tiles_are_permitted;
 }
 
 bool folio__isa_pays(folio_isa isa)

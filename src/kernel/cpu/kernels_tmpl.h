@@ -25,10 +25,14 @@
 #include "kernel/cpu/fold_tmpl.h"
 #include "kernel/cpu/dots_tmpl.h"
 #include "kernel/cpu/weigh_tmpl.h"
+#include "kernel/cpu/rows_pass_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
+#include "kernel/cpu/rows_amx_tmpl.h"
 #include "kernel/cpu/pack_tmpl.h"
 #include "kernel/cpu/product_tmpl.h"
+#include "kernel/cpu/tile_pass_tmpl.h"
 #include "kernel/cpu/tile_tmpl.h"
+#include "kernel/cpu/tile_amx_tmpl.h"
 #include "kernel/cpu/move_tmpl.h"
 
 /* Short splits feed many threads; each costs a fold of o, which is nothing beside 512 keys of K and V. */
@@ -39,7 +43,7 @@ static struct tiling tiling(const struct attend_args *args)
     return (struct tiling){ .max_packed_rows = MAX_ROWS,
                             .tile_rows = tile_rows_of(args),
                             .rows_split_tokens = 512,
-                            .tile_split_tokens = 2048 };
+                            .tile_split_tokens = uses_tiles(args) ? 4096 : 2048 };
 }
 
 static size_t scratch_bytes(const struct attend_args *args)

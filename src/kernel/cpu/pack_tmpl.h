@@ -73,7 +73,7 @@ INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const
         }
 }
 
-#if VEC_PAIRS
+#if VEC_PAIRS || VEC_TILES
 /* n rows of bf16 V -> panels [dv / 16][n / 2, rounded up][16] of pairs of rows; a missing last row is zeros. */
 static void pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
 {

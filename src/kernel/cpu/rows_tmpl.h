@@ -3,7 +3,7 @@
  * all rows of a group.
  *
  *   for each split                 [split_tokens] of the sequence's keys
- *     for each block               BLOCK_KEYS keys; their addresses are looked up once
+ *     for each block               ROWS_KEYS keys; their addresses are looked up once
  *       for each kv head           so that a page is read as a whole, and its lines in order
  *         for each chunk           CHUNK keys: dots ─► s [rows][CHUNK] ─► weights ─► weigh
  *                                  while the next chunk's K and V rows are fetched
@@ -11,147 +11,6 @@
  * What a row's result depends on: its keys in order, cut into chunks from the split's start. Neither blocks nor heads
  * nor pages nor the register blocking change a bit. Products are f32 at every level: pairs of bf16 halve the work, and
  * lose where it counts, from memory (docs/lab/cpu-rows.md). */
-
-enum { MAX_ROWS = 24, STATE_BYTES = 256 * 1024 };
-
-/* Scratch of one pass over n_heads kv heads. */
-struct rows_pass {
-    const struct attend_args *args;
-    const struct attend_item *item;
-    struct score_rule rule;
-    i32 head_begin, n_heads;
-    i32 n_rows, n_padded; /* packed rows a head; 1, 2 or a multiple of 4 */
-    i32 k_pad, v_pad;     /* head dims, padded to 16 */
-    float *q;             /* [n_heads][n_padded][k_pad] */
-    float *o, *total;     /* [n_heads][n_padded][v_pad] of this split; of the splits before */
-    float *m, *l;         /* [n_heads][n_padded], [n_heads][n_padded][16] */
-    float *total_m, *total_l;
-    float *s;                 /* [n_padded][CHUNK] */
-    float *k_scale, *v_scale; /* [BLOCK_KEYS] of the block and head at work; NULL = all are 1 */
-    i32 chunk;                /* keys a chunk */
-    bool by_slot;             /* pages hold all heads of a slot together */
-    struct keys row_keys[MAX_ROWS];
-    struct keys all_keys;    /* of any row */
-    struct mod_runner *mods; /* NULL = none */
-};
-
-static i32 padded_rows(i32 n_rows)
-{
-    return n_rows <= 2 ? n_rows : (n_rows + 3) / 4 * 4;
-}
-
-static i32 padded_dim(i32 d)
-{
-    return (d + 15) / 16 * 16;
-}
-
-/* Floats of scratch for one kv head. */
-static i64 rows_state_floats(const struct attend_args *args, i32 n_padded)
-{
-    return (i64)n_padded * (padded_dim(args->k.head_dim) + 2 * padded_dim(args->v.head_dim) + 1 + 16 + 2);
-}
-
-static i32 rows_heads_a_pass(const struct attend_args *args, i32 n_padded)
-{
-    const i64 fit = STATE_BYTES / (i64)sizeof(float) / rows_state_floats(args, n_padded);
-    return (i32)clamp_i64(fit, 1, args->n_kv_heads);
-}
-
-static size_t rows_scratch_bytes(const struct attend_args *args)
-{
-    size_t most = 0;
-    for (i32 n = 1; n <= MAX_ROWS; n++) {
-        const i32 n_padded = padded_rows(n);
-        const i32 n_heads = rows_heads_a_pass(args, n_padded);
-        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * BLOCK_KEYS;
-        const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, BLOCK_KEYS) : 0;
-        most = (size_t)max_i64((i64)most, floats * (i64)sizeof(float) + mods);
-    }
-    return most + 16 * 64;
-}
-
-static float *take(float **scratch, i64 n)
-{
-    float *taken = *scratch;
-    *scratch += (n + 15) / 16 * 16;
-    return taken;
-}
-
-/* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1
- * with what is fetched ahead. A power of two in 8 .. CHUNK; mods want whole vectors. */
-static i32 chunk_keys(const struct attend_args *args)
-{
-    const i64 row_bytes = (i64)args->k.head_dim * element_bytes((enum dtype)args->k.dtype);
-    i32 keys = CHUNK;
-    while (keys > (mod_is_used(args) ? 16 : 8) && keys * row_bytes > (args->k.dtype == DTYPE_F32 ? 4096 : 8192))
-        keys /= 2;
-    return keys;
-}
-
-static void rows_begin(struct rows_pass *pass, const struct attend_args *args, const struct attend_item *item,
-                       i32 n_heads, struct mod_runner *mods, void *scratch)
-{
-    pass->args = args;
-    pass->item = item;
-    pass->rule = rule_of(args);
-    pass->n_rows = (i32)item->n_rows * args->group;
-    pass->n_padded = padded_rows(pass->n_rows);
-    pass->k_pad = padded_dim(args->k.head_dim);
-    pass->v_pad = padded_dim(args->v.head_dim);
-    pass->chunk = chunk_keys(args);
-    pass->by_slot = args->k.head_stride < args->k.slot_stride;
-    float *next = scratch;
-    const i64 rows = (i64)n_heads * pass->n_padded;
-    pass->q = take(&next, rows * pass->k_pad);
-    pass->o = take(&next, rows * pass->v_pad);
-    pass->total = take(&next, rows * pass->v_pad);
-    pass->m = take(&next, rows);
-    pass->l = take(&next, rows * 16);
-    pass->total_m = take(&next, rows);
-    pass->total_l = take(&next, rows);
-    pass->s = take(&next, (i64)pass->n_padded * CHUNK);
-    pass->k_scale = args->k.scale ? take(&next, BLOCK_KEYS) : NULL;
-    pass->v_scale = args->v.scale ? take(&next, BLOCK_KEYS) : NULL;
-    for (i32 r = 0; r < pass->n_rows; r++)
-        pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);
-    pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
-    pass->mods = mod_is_used(args) ? mods : NULL;
-    if (pass->mods)
-        folio__mod_bind(mods, &VEC_MODS, args, item, n_heads, BLOCK_KEYS, next);
-}
-
-static struct score_place place_of(const struct attend_args *args, const struct attend_item *item, i32 head, i32 packed)
-{
-    const i64 row = item->row_begin + packed / args->group;
-    return (struct score_place){ .token = item->q_token + row,
-                                 .position = row_position(args, item, row),
-                                 .head = head * args->group + packed % args->group };
-}
-
-static void rows_load_q(const struct rows_pass *pass)
-{
-    const struct attend_args *args = pass->args;
-    for (i32 h = 0; h < pass->n_heads; h++)
-        for (i32 r = 0; r < pass->n_padded; r++) {
-            float *q = pass->q + ((i64)h * pass->n_padded + r) * pass->k_pad;
-            if (r >= pass->n_rows) {
-                for (i32 c = 0; c < pass->k_pad; c += 16)
-                    vec_store(q + c, vec_zero());
-                continue;
-            }
-            const struct score_place at = place_of(args, pass->item, pass->head_begin + h, r);
-            widen_row((enum dtype)args->q.dtype, q, layout_row(&args->q, at.token, at.head), args->q.dim,
-                      pass->rule.q_factor);
-        }
-}
-
-static void rows_clear(float *o, float *m, float *l, i64 n_rows, i32 d, i32 l_width)
-{
-    memset(o, 0, (size_t)(n_rows * d) * sizeof *o);
-    memset(l, 0, (size_t)(n_rows * l_width) * sizeof *l);
-    for (i64 r = 0; r < n_rows; r++)
-        m[r] = -INFINITY;
-}
 
 /* A chunk of a block, as one kv head of the pass sees it. */
 struct rows_step {
@@ -236,6 +95,10 @@ static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pa
 
 static void rows_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
+    if (pass->amx) {
+        rows_amx_chunk(pass, step);
+        return;
+    }
     const struct attend_args *args = pass->args;
     const i64 head = pass->head_begin + step->head, row = (i64)step->head * pass->n_padded;
     struct rows_ahead ahead;
@@ -283,6 +146,8 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
     const i32 chunk = pass->chunk;
     if (pass->mods)
         folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
+    if (pass->amx)
+        rows_amx_block(pass, block);
     for (i32 head = 0; head < pass->n_heads; head++) {
         rows_load_scales(pass, block, pass->head_begin + head);
         for (i32 at = 0; at < block->n; at += chunk)
@@ -301,8 +166,8 @@ static void rows_split(const struct rows_pass *pass, i64 split)
     struct cursor cursor = { .args = pass->args,
                              .item = item,
                              .mods = pass->mods,
-                             .quantum = BLOCK_KEYS,
-                             .most = pass->by_slot ? CHUNK : BLOCK_KEYS };
+                             .quantum = ROWS_KEYS,
+                             .most = pass->by_slot ? CHUNK : ROWS_KEYS };
     cursor_start(&cursor, keys.begin - (keys.begin - begin) % pass->chunk, keys.end);
     struct cursor_block blocks[2]; /* the one at work and the next, by turns */
     i32 now = 0;
@@ -312,6 +177,8 @@ static void rows_split(const struct rows_pass *pass, i64 split)
         rows_use(pass, &blocks[now], &blocks[1 - now]);
         now = 1 - now;
     }
+    if (pass->amx)
+        rows_amx_in_order(pass);
 }
 
 /* A split is done: to memory, or into the item's total. */
@@ -367,4 +234,6 @@ static void attend_rows(const struct attend_args *args, const struct attend_item
         if (item->partial < 0)
             rows_finish(&pass);
     }
+    if (pass.amx)
+        rows_amx_end(pass.amx);
 }

@@ -7,14 +7,14 @@
 static const struct kernels *const tables[] = {
     &folio__kernels_c,
 #if defined(__x86_64__)
-    &folio__kernels_avx2,
-    &folio__kernels_avx512,
-    &folio__kernels_avx512_bf16,
+    &folio__kernels_avx2, &folio__kernels_avx512, &folio__kernels_avx512_bf16, &folio__kernels_amx,
 #endif
 };
 
 static const struct kernels *best_up_to(folio_isa cap)
 {
+    if (cap == FOLIO_ISA_AMX_EMULATED)
+        return &folio__kernels_amx_emulated;
     const struct kernels *best = tables[0];
     for (size_t i = 1; i < COUNT_OF(tables); i++) {
         const folio_isa isa = tables[i]->isa;
@@ -40,6 +40,8 @@ folio_isa folio_isa_best(void)
 
 int32_t folio_isa_available(folio_isa isa)
 {
+    if (isa == FOLIO_ISA_AMX_EMULATED)
+        return 1;
     for (size_t i = 0; i < COUNT_OF(tables); i++)
         if (tables[i]->isa == isa)
             return folio__isa_machine_has(isa);

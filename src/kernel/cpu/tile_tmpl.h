@@ -11,112 +11,6 @@
  *
  * A strip computes only the keys that any of its rows may see. */
 
-struct tile_pass {
-    const struct attend_args *args;
-    const struct attend_item *item;
-    struct score_rule rule;
-    i32 head;                 /* kv head */
-    i32 n_rows, n_padded;     /* packed rows; a multiple of 4 */
-    bool pairs;               /* q, k, v and weights are pairs of bf16: d counts pairs, keys go by two */
-    i32 d, dv, v_pad;         /* head dims */
-    i32 tile_keys;            /* <= TILE_KEYS, a multiple of 16 */
-    float *q;                 /* [n_padded / STRIP, rounded up][d][STRIP] */
-    float *k, *v;             /* as drawn */
-    float *s;                 /* [STRIP][S_STRIDE] */
-    float *o, *total;         /* [n_padded][v_pad] */
-    float *m, *l;             /* [n_padded], [n_padded][16] */
-    float *total_m, *total_l; /* [n_padded] */
-    struct keys all_keys;     /* of any row */
-    struct mod_runner *mods;  /* NULL = none */
-};
-
-/* Fewer keys a tile for larger heads: K and V tiles share the second-level cache with o. */
-static i32 tile_keys_of(const struct attend_args *args)
-{
-    const i32 d = args->k.head_dim > args->v.head_dim ? args->k.head_dim : args->v.head_dim;
-    return d <= 128 ? TILE_KEYS : d <= 256 ? TILE_KEYS / 2 : TILE_KEYS / 4;
-}
-
-static i32 tile_rows_of(const struct attend_args *args)
-{
-    return args->group >= PACKED_ROWS ? 1 : PACKED_ROWS / args->group;
-}
-
-static i32 padded_packed(i32 n_rows)
-{
-    return (n_rows + 3) / 4 * 4;
-}
-
-static size_t tile_scratch_bytes(const struct attend_args *args)
-{
-    const i64 rows = (padded_packed(tile_rows_of(args) * args->group) + STRIP - 1) / STRIP * STRIP;
-    const i64 keys = tile_keys_of(args), d = args->k.head_dim, v_pad = padded_dim(args->v.head_dim);
-    const i64 floats = rows * d + keys * d + keys * v_pad + STRIP * S_STRIDE + rows * (2 * v_pad + 16 + 3);
-    const i64 packed = (i64)tile_rows_of(args) * args->group;
-    const size_t mods = mod_is_used(args) ? folio__mod_scratch_bytes(args, 1, packed, TILE_KEYS) : 0;
-    return (size_t)floats * sizeof(float) + 16 * 64 + mods;
-}
-
-/* ---- a tile of keys */
-
-/* Floats from one panel of V to the next. */
-static i64 v_panel(const struct tile_pass *pass)
-{
-    return (i64)pass->tile_keys * (pass->pairs ? 8 : 16);
-}
-
-static void tile_pack(const struct tile_pass *pass, const struct block *block)
-{
-    const struct attend_args *args = pass->args;
-    const u8 *k[BLOCK_KEYS], *v[BLOCK_KEYS];
-    float k_scale[BLOCK_KEYS], v_scale[BLOCK_KEYS];
-    const i32 n = block->n;
-    if (dtype_is_quantised((enum dtype)args->k.dtype)) {
-        const i64 seq = pass->item->seq, page_size = args->page_size;
-        block_scales(k_scale, &args->k, &args->k_table, seq, page_size, block, pass->head);
-        block_scales(v_scale, &args->v, &args->v_table, seq, page_size, block, pass->head);
-    }
-    for (i32 i = 0; i < n; i++) {
-        k[i] = block->k[i] + pass->head * args->k.head_stride;
-        v[i] = block->v[i] + pass->head * args->v.head_stride;
-    }
-    for (i32 i = 0; i < n; i += 16)
-        pack_k(k_dtype_of(args), pass->k + (i64)i * pass->d, k + i, k_scale + i, n - i < 16 ? n - i : 16, pass->d);
-    pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, v_scale, n, pass->dv, v_panel(pass));
-}
-
-static struct score_place tile_place(const struct tile_pass *pass, i32 packed)
-{
-    const struct attend_args *args = pass->args;
-    const i64 row = pass->item->row_begin + packed / args->group;
-    return (struct score_place){ .token = pass->item->q_token + row,
-                                 .position = row_position(args, pass->item, row),
-                                 .head = pass->head * args->group + packed % args->group };
-}
-
-static void tile_load_q(const struct tile_pass *pass)
-{
-    const struct attend_args *args = pass->args;
-    const enum dtype dtype = pass->pairs ? DTYPE_PAIR : (enum dtype)args->q.dtype;
-    const i64 bytes = element_bytes(dtype);
-    const u8 *rows[16];
-    vec x[16];
-    for (i32 strip = 0; strip < pass->n_rows; strip += STRIP) {
-        const i32 n = pass->n_rows - strip < STRIP ? pass->n_rows - strip : STRIP;
-        for (i32 i = 0; i < n; i++) {
-            const struct score_place at = tile_place(pass, strip + i);
-            rows[i] = layout_row(&args->q, at.token, at.head);
-        }
-        float *dst = pass->q + (i64)strip * pass->d;
-        for (i32 c = 0; c < pass->d; c += 16) {
-            const i32 left = pass->d - c < 16 ? pass->d - c : 16;
-            load_transposed(dtype, x, rows, NULL, c * bytes, n, left);
-            for (i32 i = 0; i < left; i++)
-                vec_store_n(dst + (c + i) * STRIP, scale_by_sign(dtype, x[i], pass->rule.q_factor), STRIP);
-        }
-    }
-}
-
 /* Columns [first, last) in panels of 16 for n_rows rows. */
 INLINE void score_rows(enum dtype dtype, i32 n_rows, const struct tile_pass *pass, const float *q, i32 first, i32 last,
                        float *s, struct ahead *ahead)
@@ -232,6 +126,10 @@ static struct keys strip_keys(const struct tile_pass *pass, i32 row, i32 n_rows)
 
 static void strip_use(const struct tile_pass *pass, const struct strip *strip)
 {
+    if (pass->amx) {
+        amx_strip_use(pass, strip);
+        return;
+    }
     strip_scores(pass, strip);
     strip_weights(pass, strip);
     strip_values(pass, strip);
@@ -251,25 +149,42 @@ static void strip_use_pieces(const struct tile_pass *pass, struct strip strip)
     }
 }
 
+/* A strip of a block's keys; false: none that it sees. */
+static bool strip_of(const struct tile_pass *pass, const struct block *block, i32 row, i32 n_rows, struct ahead *ahead,
+                     struct strip *strip)
+{
+    const struct keys keys = keys_within(strip_keys(pass, row, n_rows), block->key, block->key + block->n);
+    *strip = (struct strip){ .row = row,
+                             .n_rows = n_rows,
+                             .key = block->key,
+                             .begin = (i32)(keys.begin - block->key),
+                             .end = (i32)(keys.end - block->key),
+                             .ahead = ahead };
+    return keys.begin < keys.end;
+}
+
+/* Does every strip use all keys that it sees? Else piece by piece. */
+static bool tile_mods_begin(const struct tile_pass *pass, const struct cursor_block *at_work)
+{
+    if (pass->mods)
+        folio__mod_tile(pass->mods, at_work->block.key, at_work->block.n, at_work->state);
+    return !pass->mods || (at_work->state == KEEP_ALL && !pass->args->block_mask);
+}
+
 static void tile_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
 {
+    if (pass->amx) {
+        amx_use(pass, at_work, after);
+        return;
+    }
     const struct block *block = &at_work->block;
-    const bool whole = !pass->mods || (at_work->state == KEEP_ALL && !pass->args->block_mask);
-    if (pass->mods)
-        folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
+    const bool whole = tile_mods_begin(pass, at_work);
     const i64 n_blocks = ceil_div(pass->n_padded, STRIP) * (pass->tile_keys / 16 + pass->v_pad / 16) / VEC_TILE_COLS;
     struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, n_blocks);
     for (i32 row = 0; row < pass->n_padded; row += STRIP) {
-        const i32 n_rows = pass->n_padded - row < STRIP ? pass->n_padded - row : STRIP;
-        const struct keys keys = keys_within(strip_keys(pass, row, n_rows), block->key, block->key + block->n);
-        if (keys.begin >= keys.end)
+        struct strip strip;
+        if (!strip_of(pass, block, row, pass->n_padded - row < STRIP ? pass->n_padded - row : STRIP, &ahead, &strip))
             continue;
-        const struct strip strip = { .row = row,
-                                     .n_rows = n_rows,
-                                     .key = block->key,
-                                     .begin = (i32)(keys.begin - block->key),
-                                     .end = (i32)(keys.end - block->key),
-                                     .ahead = &ahead };
         if (whole)
             strip_use(pass, &strip);
         else
@@ -292,12 +207,18 @@ static void tile_begin(struct tile_pass *pass, const struct attend_args *args, c
     pass->dv = args->v.head_dim;
     pass->v_pad = padded_dim(pass->dv);
     pass->tile_keys = tile_keys_of(args);
-    const i64 rows = (pass->n_padded + STRIP - 1) / STRIP * STRIP;
+    pass->amx = NULL;
+    i64 rows = (pass->n_padded + STRIP - 1) / STRIP * STRIP;
     float *next = scratch;
-    pass->q = take(&next, rows * pass->d);
-    pass->k = take(&next, (i64)pass->tile_keys * pass->d);
-    pass->v = take(&next, (i64)pass->tile_keys * pass->v_pad);
-    pass->s = take(&next, STRIP * S_STRIDE);
+    if (uses_tiles(args)) {
+        amx_begin(pass, &next);
+        rows = pass->n_padded;
+    } else {
+        pass->q = take(&next, rows * pass->d);
+        pass->k = take(&next, (i64)pass->tile_keys * pass->d);
+        pass->v = take(&next, (i64)pass->tile_keys * pass->v_pad);
+        pass->s = take(&next, STRIP * S_STRIDE);
+    }
     pass->o = take(&next, rows * pass->v_pad);
     pass->total = take(&next, rows * pass->v_pad);
     pass->m = take(&next, rows);
@@ -307,7 +228,7 @@ static void tile_begin(struct tile_pass *pass, const struct attend_args *args, c
     pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
     pass->mods = mod_is_used(args) ? mods : NULL;
     if (pass->mods)
-        folio__mod_bind(mods, &VEC_MODS, args, item, 1, TILE_KEYS, next);
+        folio__mod_bind(mods, &VEC_MODS, args, item, 1, pass->tile_keys, next);
 }
 
 static void tile_split(const struct tile_pass *pass, i64 split)
@@ -376,4 +297,6 @@ static void attend_tile(const struct attend_args *args, const struct attend_item
         if (item->partial < 0)
             tile_finish(&pass);
     }
+    if (pass.amx)
+        amx_end(&pass);
 }

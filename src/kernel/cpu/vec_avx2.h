@@ -15,6 +15,7 @@
 #define VEC_KERNELS folio__kernels_avx2
 #define VEC_MODS folio__mod_table_avx2
 #define VEC_PAIRS 0
+#define VEC_TILES 0
 
 /* Register blocks, sized for 16 registers of half a vector. */
 enum { VEC_ACCS = 4, VEC_TILE_ROWS = 6, VEC_TILE_COLS = 1 };

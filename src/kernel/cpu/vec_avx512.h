@@ -14,6 +14,7 @@
 #define VEC_ISA FOLIO_ISA_AVX512
 #define VEC_KERNELS folio__kernels_avx512
 #define VEC_PAIRS 0
+#define VEC_TILES 0
 #endif
 #define VEC_MODS folio__mod_table_avx512
 

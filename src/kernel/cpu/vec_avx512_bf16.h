@@ -4,10 +4,13 @@
 #ifndef FOLIO_KERNEL_CPU_VEC_AVX512_BF16_H
 #define FOLIO_KERNEL_CPU_VEC_AVX512_BF16_H
 
+#ifndef VEC_NAME /* else a level above */
 #define VEC_NAME "avx512_bf16"
 #define VEC_ISA FOLIO_ISA_AVX512_BF16
 #define VEC_KERNELS folio__kernels_avx512_bf16
 #define VEC_PAIRS 1
+#define VEC_TILES 0
+#endif
 #include "kernel/cpu/vec_avx512.h"
 
 /* c + a.first * b.first + a.second * b.second, lane by lane. */

@@ -12,11 +12,14 @@
 #include "base/dtype.h"
 #include "base/types.h"
 
+#ifndef VEC_NAME /* else a level above, which has its own name and the same vectors */
 #define VEC_NAME "c"
 #define VEC_ISA FOLIO_ISA_C
 #define VEC_KERNELS folio__kernels_c
-#define VEC_MODS folio__mod_table_c
 #define VEC_PAIRS 0 /* has vec_dot_pairs: vec_avx512_bf16.h */
+#define VEC_TILES 0 /* has tiles: vec_amx.h */
+#endif
+#define VEC_MODS folio__mod_table_c
 
 /* Register blocks: vectors a dot-product block keeps (rows x tokens), rows and vectors of columns of a tile block.
  * They decide speed, never bits. */

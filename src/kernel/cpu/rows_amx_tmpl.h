@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * rows_amx_tmpl.h: the rows family's chunk in tiles. Row-major pages feed it as they lie, 16 keys at a time:
+ *
+ *   S^T [16 keys][rows] += K [16 keys][32 dims] * Q^T [16 pairs of dims][rows]     K rows are the A operand
+ *   O   [rows][16 dims] += P [rows][16 keys][2] * V [16 keys][16 pairs of dims]    V rows are the B operand, twice:
+ *                                 with weights in the first slot of each pair for even dims, in the second for odd ones
+ *
+ * So o has the even dims of each 32 before the odd ones until the split is done. Keys whose rows do not follow each
+ * other in memory (a page ends), rows that end inside a tile, and values that no row sees go through a copy.
+ * One tile configuration serves both products; a second one a chunk would cost 3 to 16 points of bandwidth.
+ *
+ * Of a pair of dims of V both are multiplied, one with zero: a value that is not finite makes its neighbour NaN. */
+
+#if VEC_TILES
+enum { GROUPS = CHUNK / 16 /* of keys a chunk */ };
+
+struct rows_amx {
+    struct tile_regs regs;
+    i32 n_blocks, n_rows;          /* of rows; rows a block, <= 16 */
+    i32 k_steps, v_steps;          /* head dims / 32, rounded up */
+    u32 *q;                        /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
+    float *s;                      /* [16][n_rows] */
+    u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
+    u16 *k_copy, *v_copy;          /* [16][k_steps * 32], [GROUPS][16][v_steps * 32] */
+    bool k_follow[ROWS_KEYS / 16]; /* do rows 16 i .. 16 i + 15 of the block at work follow each other in memory? */
+    bool v_follow[ROWS_KEYS / 16];
+};
+
+/* 16 rows of an operand: the first, and bytes to the next. */
+struct amx_rows {
+    const void *at;
+    i64 stride;
+};
+
+static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded)
+{
+    const i64 k = padded_32(args->k.head_dim), v = padded_32(args->v.head_dim);
+    const i64 arrays =
+        (i64)n_heads * n_padded * k / 2 + 16 * n_padded + 2 * GROUPS * 16 * n_padded + 8 * k + GROUPS * 8 * v;
+    return (i64)sizeof(struct rows_amx) / 4 + arrays + 6 * 16;
+}
+
+static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch)
+{
+    struct rows_amx *amx = (void *)take(scratch, (i64)sizeof *amx / 4 + 1);
+    amx->n_blocks = n_padded <= TILE_ROWS ? 1 : 2;
+    amx->n_rows = n_padded / amx->n_blocks;
+    amx->k_steps = padded_32(args->k.head_dim) / 32;
+    amx->v_steps = padded_32(args->v.head_dim) / 32;
+    amx->q = (void *)take(scratch, (i64)n_heads * n_padded * amx->k_steps * 16);
+    amx->s = take(scratch, 16 * amx->n_rows);
+    amx->p = (void *)take(scratch, 2 * GROUPS * 16 * n_padded);
+    amx->k_copy = (void *)take(scratch, 8 * amx->k_steps * 32);
+    amx->v_copy = (void *)take(scratch, GROUPS * 8 * amx->v_steps * 32);
+    memset(amx->p, 0, (size_t)(2 * GROUPS * 16 * n_padded) * sizeof *amx->p);
+
+    struct tile_shapes shapes = tile_shapes_full(); /* 0 K, 4 V */
+    tile_shape(&shapes, 1, 16, amx->n_rows);        /* Q^T */
+    tile_shape(&shapes, 2, 16, amx->n_rows);        /* S^T */
+    tile_shape(&shapes, 3, amx->n_rows, 16);        /* P, first slots */
+    tile_shape(&shapes, 5, amx->n_rows, 16);        /* O, even dims */
+    tile_shape(&shapes, 6, amx->n_rows, 16);        /* O, odd dims */
+    tile_shape(&shapes, 7, amx->n_rows, 16);        /* P, second slots */
+    tile_config(&amx->regs, &shapes);
+    return amx;
+}
+
+static void rows_amx_end(struct rows_amx *amx)
+{
+    tile_release(&amx->regs);
+}
+
+/* Both of a pair of bf16 times 1, -1 or 0. */
+static u32 pair_times_sign(u32 pair, float sign)
+{
+    return sign == 0.0f ? 0 : sign < 0.0f ? pair ^ 0x80008000u : pair;
+}
+
+/* A query vector of kv head `head` of the pass into its column of Q^T; NULL = zeros. */
+static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src)
+{
+    const struct rows_amx *amx = pass->amx;
+    const i32 d = pass->args->k.head_dim;
+    const i32 n_pairs = amx->k_steps * 16, block = row / amx->n_rows, column = row % amx->n_rows;
+    u32 *q = amx->q + ((i64)head * amx->n_blocks + block) * n_pairs * amx->n_rows + column;
+    for (i32 i = 0; i < n_pairs; i++) {
+        u32 pair = 0;
+        if (src && 2 * i < d)
+            memcpy(&pair, src + 4 * i, sizeof pair);
+        q[i * amx->n_rows] = pair_times_sign(pair, pass->rule.q_factor);
+    }
+}
+
+static bool rows_follow(const u8 *const *rows, i64 stride)
+{
+    for (i32 i = 1; i < 16; i++)
+        if (rows[i] - rows[0] != i * stride)
+            return false;
+    return true;
+}
+
+/* Once a block, for all heads. */
+static void rows_amx_block(const struct rows_pass *pass, const struct block *block)
+{
+    struct rows_amx *amx = pass->amx;
+    const struct attend_args *args = pass->args;
+    const bool k_whole = args->k.head_dim % 32 == 0, v_whole = args->v.head_dim % 32 == 0;
+    for (i32 i = 0; i < block->n; i += 16) {
+        const bool full = block->n - i >= 16;
+        amx->k_follow[i / 16] = full && k_whole && rows_follow(block->k + i, args->k.slot_stride);
+        amx->v_follow[i / 16] = full && v_whole && rows_follow(block->v + i, args->v.slot_stride);
+    }
+}
+
+/* Rows [begin, end) of 16; the others and what lies behind d are zeros. */
+static struct amx_rows copy_rows(u16 *copy, const u8 *const *rows, i64 offset, i32 begin, i32 end, i32 d)
+{
+    const i32 width = padded_32(d);
+    memset(copy, 0, (size_t)(16 * width) * sizeof *copy);
+    for (i32 i = begin; i < end; i++)
+        memcpy(copy + i * width, rows[i] + offset, (size_t)d * sizeof *copy);
+    return (struct amx_rows){ copy, width * (i64)sizeof *copy };
+}
+
+static struct amx_rows rows_amx_k(const struct rows_pass *pass, const struct rows_step *step, i32 key)
+{
+    const struct pages_view *k = &pass->args->k;
+    const u8 *const *rows = step->block->k + key;
+    const i64 offset = (pass->head_begin + step->head) * k->head_stride;
+    if (pass->amx->k_follow[key / 16])
+        return (struct amx_rows){ rows[0] + offset, k->slot_stride };
+    return copy_rows(pass->amx->k_copy, rows, offset, 0, 16, k->head_dim);
+}
+
+/* begin, end: of the keys that any row sees, from `key` on. */
+static struct amx_rows rows_amx_v(const struct rows_pass *pass, const struct rows_step *step, i32 key, i32 begin,
+                                  i32 end, i32 group)
+{
+    const struct pages_view *v = &pass->args->v;
+    const u8 *const *rows = step->block->v + key;
+    const i64 offset = (pass->head_begin + step->head) * v->head_stride;
+    if (begin <= 0 && end >= 16 && pass->amx->v_follow[key / 16])
+        return (struct amx_rows){ rows[0] + offset, v->slot_stride };
+    u16 *copy = pass->amx->v_copy + (i64)group * 16 * pass->amx->v_steps * 32;
+    return copy_rows(copy, rows, offset, begin > 0 ? begin : 0, end < 16 ? end : 16, v->head_dim);
+}
+
+/* Step `step` of n_steps over 16 rows: its share of their lines. Into the second level where all heads of a slot lie
+ * together: rows of one head are then a power of two apart, and the first level would lose them again. */
+INLINE void rows_amx_fetch(const struct rows_ahead *ahead, i32 group, i32 step, i32 n_steps, i32 n_lines, bool far)
+{
+    if (!ahead->rows)
+        return;
+    const u8 *const *rows = ahead->rows + 16 * group;
+    for (i32 line = step * n_lines / n_steps; line < (step + 1) * n_lines / n_steps; line++) {
+        const i64 at = ahead->offset + line * 64;
+        if (far) {
+            UNROLL(16)
+            for (i32 i = 0; i < 16; i++)
+                __builtin_prefetch(rows[i] + at, 0, 2);
+        } else {
+            UNROLL(16)
+            for (i32 i = 0; i < 16; i++)
+                __builtin_prefetch(rows[i] + at, 0, 3);
+        }
+    }
+}
+
+/* Where rows of a head lie together: V of this step while its K is used, K of the next step while V is. */
+static void rows_amx_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
+                                bool is_v)
+{
+    if (pass->by_slot) {
+        rows_look_ahead(ahead, pass, step, is_v ? &pass->args->v : &pass->args->k, is_v);
+    } else if (is_v) {
+        rows_look_ahead(ahead, pass, step, &pass->args->k, false);
+    } else {
+        ahead->rows = step->block->v + step->at;
+        ahead->offset = (pass->head_begin + step->head) * pass->args->v.head_stride;
+    }
+}
+
+/* s [rows][CHUNK] from column 16 * group on. */
+static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
+{
+    vec x[16];
+    for (i32 i = 0; i < 16; i++)
+        x[i] = vec_load_n(amx->s + i * amx->n_rows, amx->n_rows);
+    vec_transpose(x);
+    for (i32 r = 0; r < amx->n_rows; r++)
+        vec_store(s + r * CHUNK + 16 * group, x[r]);
+}
+
+static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step)
+{
+    struct rows_amx *amx = pass->amx;
+    const i32 n_lines = (i32)((pass->by_slot ? pass->args->k.head_dim : pass->args->v.head_dim) * 2 + 63) / 64;
+    struct rows_ahead ahead;
+    rows_amx_look_ahead(&ahead, pass, step, false);
+    for (i32 group = 0; group * 16 < step->n; group++) {
+        const struct amx_rows k = rows_amx_k(pass, step, step->at + 16 * group);
+        for (i32 block = 0; block < amx->n_blocks; block++) {
+            const i64 q_words = (i64)16 * amx->n_rows;
+            const u32 *q = amx->q + ((i64)step->head * amx->n_blocks + block) * amx->k_steps * q_words;
+            tile_zero(&amx->regs, 2);
+            for (i32 c = 0; c < amx->k_steps; c++) {
+                if (block == 0)
+                    rows_amx_fetch(&ahead, group, c, amx->k_steps, n_lines, pass->by_slot);
+                tile_load(&amx->regs, 0, (const u8 *)k.at + 64 * c, k.stride);
+                tile_load(&amx->regs, 1, q + c * q_words, 4 * amx->n_rows);
+                tile_dot_bf16(&amx->regs, 2, 0, 1);
+            }
+            tile_store(&amx->regs, 2, amx->s, 4 * amx->n_rows);
+            rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
+        }
+    }
+}
+
+/* Weights rounded to bf16, in the first and in the second slot of pairs. */
+static void rows_amx_round(const struct rows_pass *pass)
+{
+    struct rows_amx *amx = pass->amx;
+    const i64 slot = (i64)GROUPS * pass->n_padded * 16;
+    for (i32 group = 0; group < GROUPS; group++)
+        for (i32 r = 0; r < pass->n_rows; r++) {
+            u32 bits[16], *p = amx->p + ((i64)group * pass->n_padded + r) * 16;
+            memcpy(bits, pass->s + r * CHUNK + 16 * group, sizeof bits);
+            for (i32 i = 0; i < 16; i++) {
+                const bool is_nan = (bits[i] & 0x7fffffffu) > 0x7f800000u;
+                const u32 x = is_nan ? bits[i] | 0x400000u : bits[i] + 0x7fffu + (bits[i] >> 16 & 1u);
+                p[i] = x >> 16;
+                p[slot + i] = x & 0xffff0000u;
+            }
+        }
+}
+
+static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step *step)
+{
+    struct rows_amx *amx = pass->amx;
+    const i32 begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0);
+    const i32 first = begin / 16, last = (step->n + 15) / 16;
+    const i32 n_lines = (i32)((pass->by_slot ? pass->args->v.head_dim : pass->args->k.head_dim) * 2 + 63) / 64;
+    const i64 stride = pass->v_pad * (i64)sizeof(float), slot = (i64)GROUPS * pass->n_padded * 16;
+    struct amx_rows v[GROUPS];
+    struct rows_ahead ahead;
+    rows_amx_look_ahead(&ahead, pass, step, true);
+    for (i32 g = first; g < last; g++)
+        v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
+    for (i32 c = 0; c < amx->v_steps; c++)
+        for (i32 block = 0; block < amx->n_blocks; block++) {
+            const i64 row = (i64)block * amx->n_rows;
+            float *o = pass->o + ((i64)step->head * pass->n_padded + row) * pass->v_pad + 32 * c;
+            tile_load(&amx->regs, 5, o, stride);
+            tile_load(&amx->regs, 6, o + 16, stride);
+            for (i32 g = first; g < last; g++) {
+                const u32 *p = amx->p + (g * pass->n_padded + row) * 16;
+                if (block == 0)
+                    rows_amx_fetch(&ahead, g, c, amx->v_steps, n_lines, pass->by_slot);
+                tile_load(&amx->regs, 4, (const u8 *)v[g].at + 64 * c, v[g].stride);
+                tile_load(&amx->regs, 3, p, 64);
+                tile_dot_bf16(&amx->regs, 5, 3, 4);
+                tile_load(&amx->regs, 7, p + slot, 64);
+                tile_dot_bf16(&amx->regs, 6, 7, 4);
+            }
+            tile_store(&amx->regs, 5, o, stride);
+            tile_store(&amx->regs, 6, o + 16, stride);
+        }
+}
+
+static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
+{
+    rows_amx_dots(pass, step);
+    rows_weights(pass, step);
+    rows_amx_round(pass);
+    rows_amx_weigh(pass, step);
+}
+
+/* The split is done: dims of o in their order. */
+static void rows_amx_in_order(const struct rows_pass *pass)
+{
+    for (i64 row = 0; row < (i64)pass->n_heads * pass->n_padded; row++)
+        for (i32 c = 0; c < pass->v_pad; c += 32) {
+            float x[32], *o = pass->o + row * pass->v_pad + c;
+            memcpy(x, o, sizeof x);
+            for (i32 i = 0; i < 16; i++) {
+                o[2 * i] = x[i];
+                o[2 * i + 1] = x[16 + i];
+            }
+        }
+}
+#else
+static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded)
+{
+    (void)args, (void)n_heads, (void)n_padded;
+    return 0;
+}
+
+static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch)
+{
+    (void)args, (void)n_heads, (void)n_padded, (void)scratch;
+    return NULL;
+}
+
+static void rows_amx_end(struct rows_amx *amx)
+{
+    (void)amx;
+}
+
+static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src)
+{
+    (void)pass, (void)head, (void)row, (void)src;
+}
+
+static void rows_amx_block(const struct rows_pass *pass, const struct block *block)
+{
+    (void)pass, (void)block;
+}
+
+static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
+{
+    (void)pass, (void)step;
+}
+
+static void rows_amx_in_order(const struct rows_pass *pass)
+{
+    (void)pass;
+}
+#endif

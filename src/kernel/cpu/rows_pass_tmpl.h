@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * rows_pass_tmpl.h: what one item of the rows family works with: its scratch and its query vectors. */
+
+enum { MAX_ROWS = 24, STATE_BYTES = 256 * 1024, ROWS_KEYS = 128 };
+
+/* Scratch of one pass over n_heads kv heads. */
+struct rows_pass {
+    const struct attend_args *args;
+    const struct attend_item *item;
+    struct score_rule rule;
+    i32 head_begin, n_heads;
+    i32 n_rows, n_padded; /* packed rows a head; 1, 2 or a multiple of 4 */
+    i32 k_pad, v_pad;     /* head dims, padded to 16 */
+    float *q;             /* [n_heads][n_padded][k_pad] */
+    float *o, *total;     /* [n_heads][n_padded][v_pad] of this split; of the splits before */
+    float *m, *l;         /* [n_heads][n_padded], [n_heads][n_padded][16] */
+    float *total_m, *total_l;
+    float *s;                 /* [n_padded][CHUNK] */
+    float *k_scale, *v_scale; /* [ROWS_KEYS] of the block and head at work; NULL = all are 1 */
+    i32 chunk;                /* keys a chunk */
+    bool by_slot;             /* pages hold all heads of a slot together */
+    struct keys row_keys[MAX_ROWS];
+    struct keys all_keys;    /* of any row */
+    struct mod_runner *mods; /* NULL = none */
+    struct rows_amx *amx;    /* NULL = vectors */
+};
+
+/* The same in tiles, rows_amx_tmpl.h; used where uses_tiles says so. */
+struct rows_step;
+static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded);
+static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch);
+static void rows_amx_end(struct rows_amx *amx);
+static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src);
+static void rows_amx_block(const struct rows_pass *pass, const struct block *block);
+static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step);
+static void rows_amx_in_order(const struct rows_pass *pass);
+
+static i32 padded_rows(i32 n_rows)
+{
+    return n_rows <= 2 ? n_rows : (n_rows + 3) / 4 * 4;
+}
+
+static i32 padded_dim(i32 d)
+{
+    return (d + 15) / 16 * 16;
+}
+
+/* Of o. */
+static i32 rows_v_pad(const struct attend_args *args)
+{
+    return uses_tiles(args) ? padded_32(args->v.head_dim) : padded_dim(args->v.head_dim);
+}
+
+/* Floats of scratch for one kv head. */
+static i64 rows_state_floats(const struct attend_args *args, i32 n_padded)
+{
+    return (i64)n_padded * (padded_dim(args->k.head_dim) + 2 * rows_v_pad(args) + 1 + 16 + 2);
+}
+
+static i32 rows_heads_a_pass(const struct attend_args *args, i32 n_padded)
+{
+    const i64 fit = STATE_BYTES / (i64)sizeof(float) / rows_state_floats(args, n_padded);
+    return (i32)clamp_i64(fit, 1, args->n_kv_heads);
+}
+
+static size_t rows_scratch_bytes(const struct attend_args *args)
+{
+    size_t most = 0;
+    for (i32 n = 1; n <= MAX_ROWS; n++) {
+        const i32 n_padded = padded_rows(n);
+        const i32 n_heads = rows_heads_a_pass(args, n_padded);
+        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * ROWS_KEYS;
+        const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, ROWS_KEYS) : 0;
+        const i64 amx_floats = uses_tiles(args) ? rows_amx_floats(args, n_heads, n_padded) : 0;
+        most = (size_t)max_i64((i64)most, (floats + amx_floats) * (i64)sizeof(float) + mods);
+    }
+    return most + 16 * 64;
+}
+
+static float *take(float **scratch, i64 n)
+{
+    float *taken = *scratch;
+    *scratch += (n + 15) / 16 * 16;
+    return taken;
+}
+
+/* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1
+ * with what is fetched ahead. A power of two in 8 .. CHUNK; mods want whole vectors. */
+static i32 chunk_keys(const struct attend_args *args)
+{
+    const i64 row_bytes = (i64)args->k.head_dim * element_bytes((enum dtype)args->k.dtype);
+    i32 keys = CHUNK;
+    while (keys > (mod_is_used(args) || uses_tiles(args) ? 16 : 8) &&
+           keys * row_bytes > (args->k.dtype == DTYPE_F32 ? 4096 : 8192))
+        keys /= 2;
+    return keys;
+}
+
+static void rows_begin(struct rows_pass *pass, const struct attend_args *args, const struct attend_item *item,
+                       i32 n_heads, struct mod_runner *mods, void *scratch)
+{
+    pass->args = args;
+    pass->item = item;
+    pass->rule = rule_of(args);
+    pass->n_rows = (i32)item->n_rows * args->group;
+    pass->n_padded = padded_rows(pass->n_rows);
+    pass->k_pad = padded_dim(args->k.head_dim);
+    pass->v_pad = rows_v_pad(args);
+    pass->chunk = chunk_keys(args);
+    pass->by_slot = args->k.head_stride < args->k.slot_stride;
+    float *next = scratch;
+    const i64 rows = (i64)n_heads * pass->n_padded;
+    pass->q = take(&next, rows * pass->k_pad);
+    pass->o = take(&next, rows * pass->v_pad);
+    pass->total = take(&next, rows * pass->v_pad);
+    pass->m = take(&next, rows);
+    pass->l = take(&next, rows * 16);
+    pass->total_m = take(&next, rows);
+    pass->total_l = take(&next, rows);
+    pass->s = take(&next, (i64)pass->n_padded * CHUNK);
+    pass->k_scale = args->k.scale ? take(&next, ROWS_KEYS) : NULL;
+    pass->v_scale = args->v.scale ? take(&next, ROWS_KEYS) : NULL;
+    for (i32 r = 0; r < pass->n_rows; r++)
+        pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);
+    pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
+    pass->amx = uses_tiles(args) ? rows_amx_begin(args, n_heads, pass->n_padded, &next) : NULL;
+    pass->mods = mod_is_used(args) ? mods : NULL;
+    if (pass->mods)
+        folio__mod_bind(mods, &VEC_MODS, args, item, n_heads, ROWS_KEYS, next);
+}
+
+static struct score_place place_of(const struct attend_args *args, const struct attend_item *item, i32 head, i32 packed)
+{
+    const i64 row = item->row_begin + packed / args->group;
+    return (struct score_place){ .token = item->q_token + row,
+                                 .position = row_position(args, item, row),
+                                 .head = head * args->group + packed % args->group };
+}
+
+static void rows_load_q_tiles(const struct rows_pass *pass)
+{
+    for (i32 h = 0; h < pass->n_heads; h++)
+        for (i32 r = 0; r < pass->n_padded; r++) {
+            const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + h, r);
+            rows_amx_load_q(pass, h, r, r < pass->n_rows ? layout_row(&pass->args->q, at.token, at.head) : NULL);
+        }
+}
+
+static void rows_load_q(const struct rows_pass *pass)
+{
+    const struct attend_args *args = pass->args;
+    if (pass->amx) {
+        rows_load_q_tiles(pass);
+        return;
+    }
+    for (i32 h = 0; h < pass->n_heads; h++)
+        for (i32 r = 0; r < pass->n_padded; r++) {
+            float *q = pass->q + ((i64)h * pass->n_padded + r) * pass->k_pad;
+            if (r >= pass->n_rows) {
+                for (i32 c = 0; c < pass->k_pad; c += 16)
+                    vec_store(q + c, vec_zero());
+                continue;
+            }
+            const struct score_place at = place_of(args, pass->item, pass->head_begin + h, r);
+            widen_row((enum dtype)args->q.dtype, q, layout_row(&args->q, at.token, at.head), args->q.dim,
+                      pass->rule.q_factor);
+        }
+}
+
+static void rows_clear(float *o, float *m, float *l, i64 n_rows, i32 d, i32 l_width)
+{
+    memset(o, 0, (size_t)(n_rows * d) * sizeof *o);
+    memset(l, 0, (size_t)(n_rows * l_width) * sizeof *l);
+    for (i64 r = 0; r < n_rows; r++)
+        m[r] = -INFINITY;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * vec_amx_emulated.h: what vec_amx.h has, in plain C: the kernels of AMX on any CPU, to test them. */
+#ifndef FOLIO_KERNEL_CPU_VEC_AMX_EMULATED_H
+#define FOLIO_KERNEL_CPU_VEC_AMX_EMULATED_H
+
+#define VEC_NAME "amx_emulated"
+#define VEC_ISA FOLIO_ISA_AMX_EMULATED
+#define VEC_KERNELS folio__kernels_amx_emulated
+#define VEC_PAIRS 0
+#define VEC_TILES 1
+#include "kernel/cpu/vec_c.h"
+#include "kernel/cpu/tile_regs_c.h"
+
+/* n elements of 16 bits, 0 <= n <= 32, zeros behind. */
+static inline vec vec_load_halves_n(const u16 *p, i32 n)
+{
+    vec r = vec_zero();
+    memcpy(r.x, p, (size_t)n * sizeof *p);
+    return r;
+}
+
+static inline vec vec_pairs_from(vec a, vec b, i32 first)
+{
+    u16 x[32], y[32], pairs[32];
+    memcpy(x, a.x, sizeof x);
+    memcpy(y, b.x, sizeof y);
+    for (i32 i = 0; i < 16; i++) {
+        pairs[2 * i] = x[first + i];
+        pairs[2 * i + 1] = y[first + i];
+    }
+    memcpy(a.x, pairs, sizeof pairs);
+    return a;
+}
+
+/* Elements 0 .. 15 (or 16 .. 31) of rows a and b, side by side: (a0, b0), (a1, b1) ... */
+static inline vec vec_pairs_lo(vec a, vec b)
+{
+    return vec_pairs_from(a, b, 0);
+}
+
+static inline vec vec_pairs_hi(vec a, vec b)
+{
+    return vec_pairs_from(a, b, 16);
+}
+
+/* Lanes rounded to bf16. */
+static inline void vec_store_rounded(u16 *p, vec a)
+{
+    vec_store_bf16_n(p, a, 16);
+}
+
+#endif
