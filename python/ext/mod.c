@@ -108,7 +108,8 @@ PyObject *ext_mods_explain(PyObject *const *mods, const char *text)
         if (mods[i]) {
             const Py_ssize_t n = PyUnicode_GetLength(all);
             const bool ends = n == 0 || PyUnicode_ReadChar(all, n - 1) == '\n';
-            PyObject *longer = PyUnicode_FromFormat("%U%s%s: %U\n", all, ends ? "" : "\n", names[i], at(mods, i)->how);
+            PyObject *longer =
+                PyUnicode_FromFormat("%U%sway of %s: %U\n", all, ends ? "" : "\n", names[i], at(mods, i)->how);
             Py_DECREF(all);
             all = longer;
         }

@@ -6,16 +6,12 @@
     any other callable, or one that can't be translated ────► _tiles: called with tiles of scores
     BlockMask, PyTorch's BlockMask ──────────────────────────► lists of blocks in C, and its mask_mod as above
 """
-import logging
 import numbers
 
 import numpy as np
-from folio import _ext, _tiles
+from folio import _ext, _tiles, _translations
 
 SCORE, MASK = 1, 2
-_NAMES = {SCORE: "score_mod", MASK: "mask_mod"}
-
-log = logging.getLogger("folio")
 
 
 class Mod:
@@ -28,7 +24,7 @@ class Mod:
     Raises ValueError (a bad text, with line and column), TypeError (an array of another dtype).
     """
 
-    __slots__ = ("__weakref__", "_captures", "_programs", "text")
+    __slots__ = ("__weakref__", "_captures", "_how", "_programs", "_refresh", "_wraps", "text")
 
     def __init__(self, text, captures=None):
         if not isinstance(text, str):
@@ -36,6 +32,7 @@ class Mod:
         self.text = text
         self._captures = _read_captures(captures)
         self._programs = {}
+        self._how, self._wraps, self._refresh = "text", False, None
         self._check()
 
     def _check(self):
@@ -53,21 +50,28 @@ class Mod:
     def __repr__(self):
         return f"folio.Mod({self.text!r})"
 
-    def _compiled(self, kind, how="text"):
+    def _compiled(self, kind):
         """The program of a kind, made anew when a captured tensor lies elsewhere than it did."""
-        places = tuple(map(_place, self._captures.values()))
+        places = [_translations.place(array) for array in self._captures.values()]
         made = self._programs.get(kind)
-        if made is None or made[0] != places or made[1].how != how:
+        if made is None or made[0] != places:
             captures = {name: _held(array) for name, array in self._captures.items()}
-            made = places, _ext._mod_of_text(kind, self.text, captures, False, None, how)
+            made = places, _ext._mod_of_text(kind, self.text, captures, self._wraps, self._refresh, self._how)
             self._programs[kind] = made
         return made[1]
 
 
 class _Text(Mod):
-    """A Mod whose kind is known, so that its only check is its compilation."""
+    """A Mod whose kind is known, so that its only check is its compilation. Of a translation: negative indices count
+    from the end, as the frameworks' do; refresh() computes captures that are no memory of the user's."""
 
     __slots__ = ()
+
+    @classmethod
+    def of(cls, translation, how):
+        self = cls(translation.text, translation.captures)
+        self._how, self._wraps, self._refresh = how, True, translation.refresh
+        return self
 
     def _check(self):
         pass
@@ -147,7 +151,19 @@ def _compile(name, kind, mod, framework, captures=None):
         return mod._compiled(kind)
     if isinstance(mod, Tiles):
         return _tiles.compile(_ext, name, kind, mod.function, framework, mod.whole, mod.why)
-    return _tiles.compile(_ext, name, kind, mod, framework, False, "a callable")
+    if framework == "numpy":
+        return _tiles.compile(_ext, name, kind, mod, framework, False, "q is neither PyTorch's nor JAX's")
+    return _compile_callable(name, kind, mod, framework)
+
+
+def _compile_callable(name, kind, function, framework):
+    """A PyTorch or JAX callable: as a text, or called."""
+    translation = _translations.translate(function, kind == MASK, framework)
+    if translation.text is None:
+        return _tiles.compile(_ext, name, kind, function, framework, False, translation.why)
+    if translation.mod is None:
+        translation.mod = _Text.of(translation, f"traced by {framework} to a text:\n{translation.text}")
+    return translation.mod._compiled(kind)
 
 
 def _framework(q):
@@ -180,22 +196,10 @@ def _array(value):
     return value
 
 
-def _place(array):
-    """What tells that a tensor was given other memory or another shape; None for arrays that can't be."""
-    pointer = getattr(array, "data_ptr", None)
-    return (id(array), pointer(), tuple(array.shape), array.stride(), array.requires_grad) if pointer else None
-
-
 def _held(array):
     """The array, or of a tensor an alias: it keeps the memory whatever becomes of the tensor."""
-    if hasattr(array, "data_ptr") and not array.requires_grad and array.layout is _strided(array):
-        return array.detach()
-    return array
-
-
-def _strided(tensor):
-    import sys
-    return sys.modules["torch"].strided
+    is_tensor = hasattr(array, "data_ptr") and hasattr(array, "detach")
+    return array.detach() if is_tensor and not array.requires_grad else array
 
 
 # -- block masks ---------------------------------------------------------------------------------------------------

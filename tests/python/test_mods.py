@@ -367,9 +367,9 @@ def test_explain_says_which_way_a_mod_went():
     block_mask = folio.BlockMask(ONE, ZERO, None, None, 128, lambda b, h, i, j: j <= i)
     text = folio.explain(p.q, p.k_pages, p.v_pages, **p.arguments(), score_mod="score * 2",
                          mask_mod=lambda b, h, i, j: j <= i, block_mask=block_mask)
-    assert "\nscore_mod: text\n" in text
-    assert "\nmask_mod: called with a tile at a time, numpy arrays" in text
-    assert "\nblock_mask: blocks of 128 x 128; mask_mod called" in text
+    assert "\nway of score_mod: text\n" in text
+    assert "\nway of mask_mod: called with a tile at a time, numpy arrays" in text
+    assert "\nway of block_mask: blocks of 128 x 128; mask_mod called" in text
 
 
 def test_mods_leak_nothing():
