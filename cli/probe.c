@@ -29,7 +29,7 @@ struct worker {
 
 struct probe {
     const struct probe_body *body;
-    const struct probe_body *dot; /* pairs of bf16, or NULL */
+    const struct probe_body *dot; /* pairs or tiles of bf16, or NULL */
     i32 n_threads, n_started;     /* wanted; made, the caller counted as one */
     struct worker *workers;       /* [n_threads]; 0 is the caller's own */
     u8 *buffer;                   /* [n_threads][part_bytes] */
@@ -173,6 +173,8 @@ static const struct probe_body *pick_dot(folio_isa isa)
 {
 #if defined(__x86_64__)
     const folio_isa cap = isa == FOLIO_ISA_AUTO ? folio_isa_best() : isa;
+    if (cap == FOLIO_ISA_AMX && folio_isa_available(FOLIO_ISA_AMX))
+        return &probe_amx;
     if (cap >= FOLIO_ISA_AVX512_BF16 && folio_isa_available(FOLIO_ISA_AVX512_BF16))
         return &probe_avx512_bf16;
 #else

@@ -22,7 +22,7 @@ void probe_close(struct probe *probe);
 
 /* One measurement of about `seconds`. */
 double probe_read_gb_s(struct probe *probe, double seconds);
-/* Multiply-adds of f32; with bf16, the better of that and pairs of bf16, when isa has them. */
+/* Multiply-adds of f32; with bf16, the better of that and pairs or tiles of bf16, when isa has them. */
 double probe_peak_gflop_s(struct probe *probe, bool bf16, double seconds);
 
 /* For the bodies, probe_<isa>.c: the same C compiled with different flags. */
@@ -38,6 +38,6 @@ struct probe_body {
     double flops_per_round;
 };
 extern const struct probe_body probe_c, probe_avx2, probe_avx512;
-extern const struct probe_body probe_avx512_bf16; /* has no read */
+extern const struct probe_body probe_avx512_bf16, probe_amx; /* have no read */
 
 #endif
