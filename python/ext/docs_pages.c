@@ -62,3 +62,7 @@ const char ext_doc_merge[] =
     "lses   [n_parts, n_tokens, n_heads] float32, natural log, -inf = an empty partial, or a list\n"
     "\n"
     "out has outs' dtype, lse is float32. Two empty partials give an empty one. Raises ValueError, TypeError.";
+
+const char ext_doc_ffi_targets[] =
+    "ffi_targets()\n--\n\n"
+    "The XLA handlers behind folio.jax, {name: capsule}, as jax.ffi.register_ffi_target takes them (platform \"cpu\").";

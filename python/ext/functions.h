@@ -9,6 +9,7 @@ typedef PyObject *ext_function(PyObject *module, PyObject *const *args, Py_ssize
 
 ext_function ext_attention, ext_explain, ext_plan;
 ext_function ext_append, ext_gather, ext_copy_pages, ext_pages_from_contiguous, ext_merge;
+ext_function ext_ffi_targets;
 
 /* The types' specs: plan.c, cache.c. */
 extern PyType_Spec ext_plan_spec, ext_cache_spec;
@@ -18,6 +19,7 @@ extern const char ext_doc_attention[], ext_doc_plan[], ext_doc_explain[];
 extern const char ext_doc_plan_type[], ext_doc_run[], ext_doc_update[], ext_doc_check[];
 extern const char ext_doc_append[], ext_doc_gather[], ext_doc_copy_pages[], ext_doc_pages_from_contiguous[],
     ext_doc_merge[];
+extern const char ext_doc_ffi_targets[];
 extern const char ext_doc_cache_type[], ext_doc_cache_open[], ext_doc_cache_reserve[], ext_doc_cache_append[],
     ext_doc_cache_truncate[], ext_doc_cache_fork[], ext_doc_cache_close[], ext_doc_cache_take_copies[],
     ext_doc_cache_page_table[], ext_doc_cache_kv_lens[], ext_doc_cache_slots[], ext_doc_cache_free_pages[],

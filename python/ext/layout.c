@@ -17,21 +17,9 @@ static void swap(int64_t *values, int a, int b)
 }
 
 /* [1, H, P * S, D] -> [P, S, H, D] */
-static int cut_flat(struct ext_array *pages, const char *name, int64_t page_size)
+static void cut_flat(struct ext_array *pages, int64_t page_size)
 {
     int64_t *shape = pages->shape, *strides = pages->strides;
-    if (page_size == 0) {
-        PyErr_Format(PyExc_ValueError, "page_size: layout \"FLAT\" needs it");
-        return -1;
-    }
-    if (shape[0] != 1 || shape[2] % page_size) {
-        PyErr_Format(PyExc_ValueError,
-                     "%s: shape (%lld, %lld, %lld, %lld); layout \"FLAT\" is [1, H, n_pages * page_size, D], here with "
-                     "page_size %lld",
-                     name, (long long)shape[0], (long long)shape[1], (long long)shape[2], (long long)shape[3],
-                     (long long)page_size);
-        return -1;
-    }
     const int64_t slot_stride = strides[2];
     shape[0] = shape[2] / page_size;
     strides[0] = page_size * slot_stride;
@@ -39,7 +27,50 @@ static int cut_flat(struct ext_array *pages, const char *name, int64_t page_size
     strides[2] = strides[1];
     shape[1] = page_size;
     strides[1] = slot_stride;
-    return 0;
+}
+
+static bool is_flat(const struct ext_array *pages, int64_t page_size)
+{
+    return page_size > 0 && pages->shape[0] == 1 && pages->shape[2] % page_size == 0;
+}
+
+bool ext_layout_permute(struct ext_array *pages, int32_t layout, int64_t page_size)
+{
+    if (!pages->is_present)
+        return true;
+    if (pages->tensor.ndim != 4 || layout < EXT_NHD || layout > EXT_FLAT)
+        return false;
+    if (layout == EXT_FLAT) {
+        if (!is_flat(pages, page_size))
+            return false;
+        cut_flat(pages, page_size);
+        return true;
+    }
+    if (page_size && page_size != pages->shape[layout == EXT_HND ? 2 : 1])
+        return false;
+    if (layout == EXT_HND) {
+        swap(pages->shape, 1, 2);
+        swap(pages->strides, 1, 2);
+    }
+    return true;
+}
+
+/* Why permuting pages of 4 dims failed. Returns -1. */
+static int refuse(const struct ext_array *pages, const char *name, int32_t layout, int64_t page_size)
+{
+    const int64_t *shape = pages->shape;
+    if (layout != EXT_FLAT)
+        PyErr_Format(PyExc_ValueError, "page_size: %lld; %s has pages of %lld slots", (long long)page_size, name,
+                     (long long)shape[layout == EXT_HND ? 2 : 1]);
+    else if (page_size == 0)
+        PyErr_Format(PyExc_ValueError, "page_size: layout \"FLAT\" needs it");
+    else
+        PyErr_Format(PyExc_ValueError,
+                     "%s: shape (%lld, %lld, %lld, %lld); layout \"FLAT\" is [1, H, n_pages * page_size, D], here with "
+                     "page_size %lld",
+                     name, (long long)shape[0], (long long)shape[1], (long long)shape[2], (long long)shape[3],
+                     (long long)page_size);
+    return -1;
 }
 
 int ext_layout_apply(struct ext_array *pages, const char *name, int32_t layout, int64_t page_size)
@@ -52,16 +83,5 @@ int ext_layout_apply(struct ext_array *pages, const char *name, int32_t layout, 
         PyErr_Format(PyExc_ValueError, "%s: %d dims; must have 4: %s", name, (int)pages->tensor.ndim, axes[layout]);
         return -1;
     }
-    if (layout == EXT_FLAT)
-        return cut_flat(pages, name, page_size);
-    if (layout == EXT_HND) {
-        swap(pages->shape, 1, 2);
-        swap(pages->strides, 1, 2);
-    }
-    if (page_size && page_size != pages->shape[1]) {
-        PyErr_Format(PyExc_ValueError, "page_size: %lld; %s has pages of %lld slots", (long long)page_size, name,
-                     (long long)pages->shape[1]);
-        return -1;
-    }
-    return 0;
+    return ext_layout_permute(pages, layout, page_size) ? 0 : refuse(pages, name, layout, page_size);
 }

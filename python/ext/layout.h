@@ -17,4 +17,8 @@ int ext_layout_read(PyObject *value, int32_t *layout);
 /* Rewrite shape and strides of pages; absent arrays pass. page_size 0 = not given. -1 with a ValueError. */
 int ext_layout_apply(struct ext_array *pages, const char *name, int32_t layout, int64_t page_size);
 
+/* The same without a word: false, and nothing changed, where ndim, page_size or the shape does not fit the layout.
+ * Calls nothing of Python. */
+bool ext_layout_permute(struct ext_array *pages, int32_t layout, int64_t page_size);
+
 #endif
