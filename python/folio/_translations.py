@@ -3,19 +3,20 @@
 
 A function's fingerprint is its code, its defaults, the cells it closes over and the globals it names: numbers and
 strings by value, tensors by identity and place, functions by their own fingerprints. Whoever sees anything else (a
-list, an object, another module than the frameworks') is translated anew at every call.
+list, an object, a NumPy array, another module than the frameworks') is translated anew at every call.
 """
 import functools
 import logging
 import types
 import weakref
 
+import numpy as np
 from folio import _emit
 
 log = logging.getLogger("folio")
 
 _KNOWN_MODULES = {"builtins", "torch", "jax", "numpy", "math", "operator", "functools"}
-_BY_VALUE = (bool, int, float, str, bytes, type(None))
+_BY_VALUE = (bool, int, float, str, bytes, type(None), np.generic)
 
 _remembered = weakref.WeakKeyDictionary()  # function -> (fingerprint, Translation)
 _told = set()  # what was logged
@@ -103,13 +104,15 @@ class _Same:
 def _mark(value, hints, seen):
     """A tuple that is equal as long as the value is the same to a function that uses it."""
     if isinstance(value, _BY_VALUE):
-        return type(value), repr(value) if isinstance(value, float) else value
+        return type(value), repr(value) if isinstance(value, float | np.generic) else value
     if isinstance(value, tuple):
         return "tuple", *(_mark(v, hints, seen) for v in value)
     if isinstance(value, functools.partial):
         return "partial", *(_mark(v, hints, seen) for v in (value.func, value.args, *value.keywords.items()))
     if isinstance(value, types.FunctionType):
         return _mark_function(value, hints, seen)
+    if _is_known(type(value).__module__) and isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+        return "jitted", _mark_function(value.__wrapped__, hints, seen)
     if isinstance(value, types.ModuleType | types.BuiltinFunctionType | type) or _is_frameworks(value):
         if not _is_known(getattr(value, "__module__", None) or value.__name__):
             raise _Opaque
@@ -132,7 +135,7 @@ def _is_frameworks(value):
 
 def _is_array(value):
     package = type(value).__module__.partition(".")[0]
-    return package in ("torch", "jax", "jaxlib", "numpy") and hasattr(value, "shape") and hasattr(value, "dtype")
+    return package in ("torch", "jax", "jaxlib") and hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def place(array):
