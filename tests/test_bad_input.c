@@ -146,6 +146,7 @@ static void handles_are_checked(void **state)
     assert_int_equal(folio_attend(NULL, NULL, &p.args, NULL), FOLIO_EINVAL);
     assert_int_equal(folio_plan_create(&plan, NULL, &p.args), FOLIO_EINVAL);
     assert_int_equal(folio_plan_status(NULL), FOLIO_EINVAL);
+    assert_int_equal(folio_plan_wait(NULL), FOLIO_EINVAL);
     assert_int_equal(folio_plan_workspace(NULL, &bytes, &bytes), FOLIO_EINVAL);
     folio_plan_destroy(NULL);
     folio_plan_destroy(&plan);

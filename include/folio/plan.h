@@ -38,6 +38,8 @@ FOLIO_API FOLIO_NODISCARD folio_status folio_plan_workspace(const folio_plan *pl
 /* Errors that a device found so far, without waiting for it: ERANGE with sequence, column and value, once. Always OK on
  * a CPU, where errors are found at once. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_plan_status(folio_plan *plan);
+/* The same after waiting for all that the plan's device was asked to do. Not inside a capture: EDEVICE. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_plan_wait(folio_plan *plan);
 
 #ifdef __cplusplus
 }

@@ -50,6 +50,27 @@ static int refuse_torch(const struct ext_state *state, const char *name, PyObjec
     return is_negative == 0 ? 0 : -1;
 }
 
+/* What refuse_torch says is the better reason for a failed export; else the one that is set stays. */
+static int refuse_torch_export(const struct ext_state *state, const char *name, PyObject *object)
+{
+    PyObject *class, *error, *traceback;
+    PyErr_Fetch(&class, &error, &traceback);
+    if (refuse_torch(state, name, object) == 0) {
+        PyErr_Restore(class, error, traceback);
+        return -1;
+    }
+    Py_XDECREF(class);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return -1;
+}
+
+/* Only numbers with a fraction have a gradient or a lazy sign: indices need no look. */
+static bool is_fractional(DLDataType type)
+{
+    return type.code != kDLInt && type.code != kDLUInt && type.code != kDLBool;
+}
+
 static int refuse_read_only(const char *name, enum ext_kind kind)
 {
     if (kind == EXT_JAX)
@@ -72,11 +93,12 @@ int ext_array_read(struct ext_state *state, struct ext_array *array, const char 
     array->kind = type.kind;
     array->exchange = type.exchange;
     array->is_writable = true;
-    if (type.kind == EXT_TORCH && type.source != EXT_REFUSED && refuse_torch(state, name, object) < 0)
-        return -1;
+    const bool is_torch = type.kind == EXT_TORCH && type.source != EXT_REFUSED;
     if (type.kind == EXT_JAX && access == EXT_WRITE)
         return refuse_read_only(name, type.kind);
     if (read_from(state, array, name, object, &type) < 0)
+        return is_torch ? refuse_torch_export(state, name, object) : -1;
+    if (is_torch && is_fractional(array->tensor.dtype) && refuse_torch(state, name, object) < 0)
         return -1;
     array->tensor.shape = array->shape;
     array->tensor.strides = array->strides;

@@ -112,5 +112,7 @@ const char ext_doc_update[] =
     "\n"
     "Raises what plan() raises, and StateError while the plan runs in another thread; then the plan is as it was.";
 
-const char ext_doc_check[] = "check($self)\n--\n\n"
-                             "Raise what a device found wrong in earlier runs. On a CPU, run() has said so at once.";
+const char ext_doc_check[] =
+    "check($self)\n--\n\n"
+    "Wait for the plan's device, then raise what it found wrong in earlier runs. On a CPU, run() has\n"
+    "said so at once.";

@@ -222,8 +222,10 @@ static PyObject *update(PyObject *object, PyObject *const *args, Py_ssize_t n_ar
 static PyObject *check(PyObject *object, PyObject *no_args)
 {
     (void)no_args;
-    const folio_status status = folio_plan_status(((struct plan *)object)->plan);
-    return status == FOLIO_OK ? Py_NewRef(Py_None) : ext_raise(state_of(object), status);
+    folio_plan *plan = ((struct plan *)object)->plan;
+    folio_status status;
+    Py_BEGIN_ALLOW_THREADS status = folio_plan_wait(plan);
+    Py_END_ALLOW_THREADS return status == FOLIO_OK ? Py_NewRef(Py_None) : ext_raise(state_of(object), status);
 }
 
 /* -- the type ---------------------------------------------------------------------------------------------------- */

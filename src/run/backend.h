@@ -16,6 +16,7 @@ struct backend {
     /* args: checked views with this call's pointers; workspace: large enough, aligned. */
     folio_status (*attend)(const folio_plan *plan, const struct attend_args *args, void *workspace, void *stream);
     folio_status (*status)(folio_plan *plan);
+    folio_status (*wait)(folio_plan *plan); /* until the device has done what it was asked */
     folio_status (*merge)(folio_context *ctx, const struct merge_args *args, i64 n_tokens, void *stream);
 };
 

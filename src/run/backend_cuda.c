@@ -100,6 +100,11 @@ static folio_status cuda_status(folio_plan *plan)
     return folio__cuda_plan_status(plan->backend_data);
 }
 
+static folio_status cuda_wait(folio_plan *plan)
+{
+    return folio__cuda_plan_wait(plan->backend_data);
+}
+
 folio_status folio__cuda_attend_unplanned(folio_context *ctx, const struct problem *p, const struct attend_args *args,
                                           void *stream)
 {
@@ -119,5 +124,6 @@ const struct backend folio__backend_cuda = {
     .update = cuda_update,
     .attend = cuda_attend,
     .status = cuda_status,
+    .wait = cuda_wait,
     .merge = folio__cuda_merge,
 };

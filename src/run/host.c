@@ -193,11 +193,18 @@ static folio_status host_merge(folio_context *ctx, const struct merge_args *args
     return FOLIO_OK;
 }
 
+static folio_status host_wait(folio_plan *plan)
+{
+    (void)plan; /* a call returns when its work is done */
+    return FOLIO_OK;
+}
+
 const struct backend folio__backend_host = {
     .create = host_create,
     .destroy = host_destroy,
     .update = host_update,
     .attend = host_attend,
     .status = host_status,
+    .wait = host_wait,
     .merge = host_merge,
 };

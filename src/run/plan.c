@@ -85,6 +85,13 @@ folio_status folio_plan_workspace(const folio_plan *plan, size_t *bytes, size_t 
     return FOLIO_OK;
 }
 
+folio_status folio_plan_wait(folio_plan *plan)
+{
+    FOLIO_TRY(folio__plan_require(plan));
+    FOLIO_TRY(folio__backend_of(plan->ctx)->wait(plan));
+    return folio__backend_of(plan->ctx)->status(plan);
+}
+
 folio_status folio_plan_status(folio_plan *plan)
 {
     FOLIO_TRY(folio__plan_require(plan));

@@ -202,6 +202,21 @@ folio_status folio__cuda_plan_status(struct cuda_plan *plan)
     return folio__cuda_error_report(plan->device, plan->error_index);
 }
 
+static folio_status wait_inside(const struct cuda_device *device)
+{
+    CUDA_TRY(device->api, context_synchronize, ());
+    return FOLIO_OK;
+}
+
+folio_status folio__cuda_plan_wait(struct cuda_plan *plan)
+{
+    struct cuda_scope scope;
+    FOLIO_TRY(folio__cuda_enter(&scope, plan->device));
+    const folio_status status = wait_inside(plan->device);
+    folio__cuda_leave(&scope);
+    return status;
+}
+
 void folio__cuda_plan_workspace(const struct cuda_plan *plan, size_t *bytes, size_t *align)
 {
     *bytes = (size_t)(plan->total_bytes - plan->workspace_at);

@@ -36,6 +36,7 @@ const char *folio__cuda_plan_kernel(const struct cuda_plan *plan); /* "generic q
 folio_status folio__cuda_plan_update(struct cuda_plan *plan, const struct cuda_problem *problem, void *stream);
 void folio__cuda_plan_destroy(struct cuda_plan **plan);
 folio_status folio__cuda_plan_status(struct cuda_plan *plan);
+folio_status folio__cuda_plan_wait(struct cuda_plan *plan);
 void folio__cuda_plan_workspace(const struct cuda_plan *plan, size_t *bytes, size_t *align);
 
 /* workspace: large enough, aligned; NULL = the plan's own. plan NULL: plan, update and attend in one, on memory ordered

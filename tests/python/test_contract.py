@@ -29,7 +29,7 @@ SIGNATURES = {
     "merge": "outs, lses",
     "BlockMask": "kv_num_blocks, kv_indices, full_kv_num_blocks, full_kv_indices, block_size, mask_mod=None",
     "Mod": "text, captures=None",
-    "Cache": "n_pages, page_size, max_seqs=256, prefix=False",
+    "Cache": "n_pages, page_size, max_seqs=256, prefix=False, *, lifo=False, use_page_0=False",
     "Plan.run": "self, /, q, k_pages, v_pages, *, out=None, lse=None, return_lse=False, stream=None",
     "Plan.update": "self, /, kv_lens=None, page_table=None, q_indptr=None, stream=None",
     "Plan.check": "self, /",
@@ -42,6 +42,8 @@ SIGNATURES = {
     "Cache.take_copies": "self, /",
     "Cache.page_table": "self, /, seqs",
     "Cache.kv_lens": "self, /, seqs",
+    "Cache.slots": "self, /, seqs, positions",
+    "Cache.free_pages": "self, /",
     "Cache.stats": "self, /",
     "Cache.check": "self, /",
 }
