@@ -14,7 +14,8 @@
 #include "support/problem.h"
 
 static const enum dtype dtypes[] = { DTYPE_I8, DTYPE_E4M3, DTYPE_E5M2 };
-static const folio_isa levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16 };
+static const folio_isa levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16,
+                                    FOLIO_ISA_AMX_EMULATED };
 enum { N_LEVELS = sizeof levels / sizeof *levels, N_DTYPES = 3 };
 enum scale_kind { SCALE_NONE, SCALE_ONE, SCALE_BY_HEAD, SCALE_BY_SLOT, N_SCALE_KINDS };
 

@@ -42,7 +42,10 @@ typedef enum folio_align {
 enum {
     FOLIO_SCALE_IS_SET = 1 << 0,  /* scale counts; else 1 / sqrt(head_dim_qk) */
     FOLIO_WINDOW_IS_SET = 1 << 1, /* window_left and window_right count; else none */
-    FOLIO_CASCADE = 1 << 2,       /* share the work on equal leading pages; bits then depend on batch mates */
+    FOLIO_CASCADE = 1 << 2, /* sequences of few query rows whose tables begin with the same pages (256 tokens or more,
+                               all seen by every row; no mods) share one pass over them: the same results within f32
+                               rounding, bits depend on batch mates. The plan's update reads the tables: an attend with
+                               other leading pages is EINVAL. Host backends only; ref never shares */
 };
 
 #define FOLIO_MAX_HEAD_DIM 1024

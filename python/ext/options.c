@@ -8,15 +8,6 @@ static bool is_given(PyObject *value)
     return value && value != Py_None;
 }
 
-/* What the signature names but this version lacks. */
-static int refuse_later_features(PyObject *const *values)
-{
-    const int cascade = values[P_cascade] ? PyObject_IsTrue(values[P_cascade]) : 0;
-    if (cascade > 0)
-        PyErr_SetString(PyExc_NotImplementedError, "cascade: sharing equal prefixes is not there yet; must be False");
-    return cascade == 0 ? 0 : -1;
-}
-
 static int read_f64(const char *name, PyObject *value, double *out)
 {
     *out = PyFloat_AsDouble(value);
@@ -97,9 +88,11 @@ static int read_words(PyObject *const *values, struct ext_options *o)
 int ext_options_read(PyObject *const *values, struct ext_options *options)
 {
     *options = (struct ext_options){ .window_left = -1, .window_right = -1 };
-    if (refuse_later_features(values) < 0 || read_words(values, options) < 0 || read_numbers(values, options) < 0)
+    if (read_words(values, options) < 0 || read_numbers(values, options) < 0)
         return -1;
     const int return_lse = values[P_return_lse] ? PyObject_IsTrue(values[P_return_lse]) : 0;
+    const int cascade = values[P_cascade] ? PyObject_IsTrue(values[P_cascade]) : 0;
     options->return_lse = return_lse > 0;
-    return return_lse < 0 ? -1 : 0;
+    options->flags |= cascade > 0 ? FOLIO_CASCADE : 0;
+    return return_lse < 0 || cascade < 0 ? -1 : 0;
 }

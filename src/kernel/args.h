@@ -56,6 +56,15 @@ struct partials {
     float *l; /* [n] sum of exp2(s - m) */
 };
 
+/* A query row of an item that works for several sequences with equal leading pages (FOLIO_CASCADE). */
+struct shared_row {
+    i64 token, position; /* in q; p among the keys of its own sequence */
+    i64 partial;         /* packed row in args.part of its split 0, kv head 0 */
+    i64 head_rows;       /* packed rows of its sequence a kv head */
+    i32 unit;            /* its sequence's */
+    i32 unused;
+};
+
 struct attend_args {
     struct rows_view q; /* [n_tokens][n_q_heads][head_dim_qk] */
     struct pages_view k, v;
@@ -76,6 +85,7 @@ struct attend_args {
     i32 n_q_heads, n_kv_heads, group;
     i32 causal, align; /* align is resolved: never AUTO */
     i32 unused;
+    const struct shared_row *shared_rows; /* of the plan; host only */
 };
 
 enum attend_family {
@@ -92,6 +102,7 @@ struct attend_item {
     i64 row_begin, n_rows;     /* rows of this item, within the sequence */
     i64 split_begin, n_splits; /* splits of this item */
     i64 split_tokens;
+    i64 key_begin;           /* keys before it belong to an item that works for several sequences; else 0 */
     i64 partial;             /* -1: the item holds every split, and writes out and lse; else the first packed row of its
                                 first split in args.part; each split takes n_heads * n_rows * group rows, ordered
                                 [head][row][member] */
@@ -99,7 +110,7 @@ struct attend_item {
     i32 head_begin, n_heads; /* kv heads */
     i32 family;              /* enum attend_family, a function of m and group alone */
     i32 unit;                /* which (sequence, rows, heads) it belongs to; index of its arrival counter */
-    i32 unused;
+    i32 rows; /* 0, or 1 + where args.shared_rows has the item's rows: of any sequence, seeing all keys */
 };
 
 /* How the plan may cut; a function of shapes and dtypes, not of lengths, threads or ISA within one exactness class. */
@@ -144,6 +155,6 @@ FOLIO_STATIC_ASSERT(sizeof(struct pages_view) == 80, "host and device agree");
 FOLIO_STATIC_ASSERT(sizeof(struct rows_view) == 32, "host and device agree");
 FOLIO_STATIC_ASSERT(sizeof(struct table_view) == 32, "host and device agree");
 FOLIO_STATIC_ASSERT(sizeof(struct score_view) == 40, "host and device agree");
-FOLIO_STATIC_ASSERT(sizeof(struct attend_item) == 96, "host and device agree");
+FOLIO_STATIC_ASSERT(sizeof(struct attend_item) == 104, "host and device agree");
 
 #endif

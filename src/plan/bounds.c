@@ -44,7 +44,7 @@ folio_status folio__plan_bounds(struct plan_bounds *bounds, const struct plan_sh
                                     .n_cut_items = 3 * n_cuts,
                                     .n_units = min_i64(n_units, n_cuts),
                                     .n_partial_rows = min_i64(n_rows, MAX_PARTIAL_BYTES / row_bytes) };
-    return FOLIO_OK;
+    return shape->may_share ? folio__plan_share_bounds(bounds, shape) : FOLIO_OK;
 }
 
 folio_status folio__plan_work_create(struct plan_work *work, const struct plan_shape *shape)
@@ -56,7 +56,14 @@ folio_status folio__plan_work_create(struct plan_work *work, const struct plan_s
     work->rank = folio__reserve_zero(n_items * sizeof *work->rank);
     work->order = folio__reserve_zero(n_items * sizeof *work->order);
     work->units = folio__reserve_zero(n_units * sizeof *work->units);
-    if (work->items && work->rank && work->order && work->units)
+    const size_t batch = shape->may_share ? (size_t)shape->batch : 0;
+    const size_t n_rows = shape->may_share ? (size_t)shape->n_tokens : 0;
+    work->groups = folio__reserve_zero(batch * sizeof *work->groups);
+    work->members = folio__reserve_zero(batch * sizeof *work->members);
+    work->alike = folio__reserve_zero(batch * sizeof *work->alike);
+    work->shared_rows = folio__reserve_zero(n_rows * sizeof *work->shared_rows);
+    if (work->items && work->rank && work->order && work->units && work->groups && work->members && work->alike &&
+        work->shared_rows)
         return FOLIO_OK;
     folio__plan_work_destroy(work);
     return folio__fail(FOLIO_ENOMEM, "no memory for a plan of up to %zu work items", n_items);
@@ -68,5 +75,9 @@ void folio__plan_work_destroy(struct plan_work *work)
     folio__free(work->rank);
     folio__free(work->order);
     folio__free(work->units);
+    folio__free(work->groups);
+    folio__free(work->members);
+    folio__free(work->alike);
+    folio__free(work->shared_rows);
     *work = (struct plan_work){ 0 };
 }

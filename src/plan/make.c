@@ -77,7 +77,7 @@ static double sequence_cost(const struct plan_shape *shape, i64 seq, i64 q_len, 
     return cost;
 }
 
-static void add_item(struct plan_work *work, const struct attend_item *item, double cost)
+void folio__plan_add_item(struct plan_work *work, const struct attend_item *item, double cost)
 {
     assert(work->n_items < work->bounds.n_items);
     work->rank[work->n_items] = plan_rank(cost);
@@ -99,7 +99,7 @@ static void add_cuts(struct maker *maker, struct attend_item unit, double cost, 
     for (struct attend_item item = unit; item.split_begin < end; item.split_begin += a_cut) {
         item.n_splits = min_i64(a_cut, end - item.split_begin);
         item.partial = unit.partial + (item.split_begin - unit.split_begin) * rows_a_split;
-        add_item(work, &item, cost * (double)item.n_splits / (double)unit.n_splits);
+        folio__plan_add_item(work, &item, cost * (double)item.n_splits / (double)unit.n_splits);
     }
 }
 
@@ -123,7 +123,7 @@ static void add_unit(struct maker *maker, const struct attend_item *unit, i64 n_
             return;
         }
     }
-    add_item(maker->work, unit, cost);
+    folio__plan_add_item(maker->work, unit, cost);
 }
 
 /* kv heads of one unit: one for TILE; all for ROWS, unless there are too few splits to share. */
@@ -169,8 +169,12 @@ static void order_items(struct plan_work *work)
 void folio__plan_make(struct plan_work *work, const struct plan_shape *shape, const i64 *q_begin, const i64 *kv_lens)
 {
     double cost = 0;
+    work->n_items = work->n_units = work->n_cut_items = work->n_partial_rows = 0;
+    folio__plan_find_groups(work, shape, q_begin, kv_lens);
     for (i64 seq = 0; seq < shape->batch; seq++)
         cost += sequence_cost(shape, seq, q_begin[seq + 1] - q_begin[seq], kv_lens[seq]);
+    for (i64 i = 0; i < work->n_groups; i++) /* once for all but one of its members */
+        cost -= (work->groups[i].n_members - 1) * plan_cost(shape, work->groups[i].tokens, 0, shape->n_kv_heads);
 
     const i32 n_workers =
         cost < (double)shape->width * WORTH_A_WORKER ? (i32)(cost / WORTH_A_WORKER) + 1 : shape->width;
@@ -178,9 +182,11 @@ void folio__plan_make(struct plan_work *work, const struct plan_shape *shape, co
     struct maker maker = { .shape = shape,
                            .work = work,
                            .cut = n_workers == 1 ? INFINITY : fmax(fair_cut, WORTH_A_WORKER) };
-    work->n_items = work->n_units = work->n_cut_items = work->n_partial_rows = 0;
+    for (i64 i = 0; i < work->n_groups; i++)
+        folio__plan_add_group(work, shape, &work->groups[i], q_begin, kv_lens);
     for (i64 seq = 0; seq < shape->batch; seq++)
-        add_sequence(&maker, seq, q_begin[seq], q_begin[seq + 1] - q_begin[seq], kv_lens[seq]);
+        if (work->n_groups == 0 || work->alike[seq] >= 0)
+            add_sequence(&maker, seq, q_begin[seq], q_begin[seq + 1] - q_begin[seq], kv_lens[seq]);
     work->n_workers = (i32)min_i64(n_workers, work->n_items);
     order_items(work);
 }

@@ -12,8 +12,16 @@
 #ifndef FOLIO_PLAN_PLAN_H
 #define FOLIO_PLAN_PLAN_H
 
+#include <stdbool.h>
+
 #include "folio/base.h"
 #include "kernel/args.h"
+
+/* The page tables, where sequences may share work on equal leading pages (FOLIO_CASCADE). */
+struct plan_tables {
+    struct table_view k, v; /* v NULL ids = the same */
+    i64 page_size;
+};
 
 /* Everything but the lengths. */
 struct plan_shape {
@@ -27,6 +35,8 @@ struct plan_shape {
     const struct mod_program *mask_mod;  /* or NULL */
     const struct block_mask *block_mask; /* or NULL */
     struct mod_range *ranges;            /* scratch [steps of mask_mod] */
+    bool may_share;                      /* make room for it; only then may tables be given */
+    const struct plan_tables *tables;    /* of the lengths to plan, or NULL */
 };
 
 struct plan_bounds {
@@ -39,6 +49,13 @@ struct plan_unit {
     i32 n_items;              /* arrivals that make it complete */
 };
 
+/* Sequences whose first `tokens` keys lie in the same pages: computed once for all, in pieces, as partials of each. */
+struct plan_group {
+    i64 tokens, piece_tokens;
+    i32 member_begin, n_members; /* in plan_work.members */
+    i64 row_begin, n_rows;       /* in plan_work.shared_rows */
+};
+
 struct plan_work {
     struct plan_bounds bounds; /* room below */
     struct attend_item *items; /* [n_items] by sequence */
@@ -46,6 +63,11 @@ struct plan_work {
     i32 *order;                /* [n_items] indices of items, costly first */
     struct plan_unit *units;   /* [n_units] those in several items */
     i64 n_items, n_units, n_cut_items, n_partial_rows;
+    struct plan_group *groups;      /* [n_groups] */
+    i32 *members;                   /* [n_members] sequences, by group */
+    i64 *alike;                     /* [batch] scratch: tokens shared with the sequence at work; -1 = is in a group */
+    struct shared_row *shared_rows; /* [n_shared_rows], by group and member */
+    i64 n_groups, n_members, n_shared_rows;
     i32 n_workers; /* 1 .. width; more would only wait. 0 = no items */
 };
 
@@ -56,6 +78,22 @@ void folio__plan_work_destroy(struct plan_work *work);
 
 /* q_begin [batch + 1] from 0, rising, kv_lens [batch]: valid. Allocates nothing, cannot fail. */
 void folio__plan_make(struct plan_work *work, const struct plan_shape *shape, const i64 *q_begin, const i64 *kv_lens);
+
+/* share.c: finds groups in shape->tables: work->groups, members. Leaves alike[seq] = -1 for their members. */
+void folio__plan_find_groups(struct plan_work *work, const struct plan_shape *shape, const i64 *q_begin,
+                             const i64 *kv_lens);
+/* Do the tables still show what the groups were made from? */
+bool folio__plan_groups_hold(const struct plan_work *work, const struct plan_tables *tables);
+
+/* cascade.c: the items of a group: its keys for all members' rows, and each member's own. */
+void folio__plan_add_group(struct plan_work *work, const struct plan_shape *shape, const struct plan_group *group,
+                           const i64 *q_begin, const i64 *kv_lens);
+void folio__plan_add_item(struct plan_work *work, const struct attend_item *item, double cost);
+
+/* The most pieces that a group's keys, and a member's own, are cut into. */
+enum { PLAN_SHARED_PIECES = 4, PLAN_OWN_PIECES = 5 };
+/* Room that shares take beside the rest. */
+folio_status folio__plan_share_bounds(struct plan_bounds *bounds, const struct plan_shape *shape);
 
 /* The parts that make uses, for tests and explain. */
 i32 folio__plan_family(const struct plan_shape *shape, i64 q_len);

@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * check_options.c: the arguments that are plain numbers, and those that are not supported yet. */
+ * check_options.c: the arguments that are plain numbers. */
 #include <math.h>
 
 #include "base/status.h"
 #include "run/problem.h"
-
-static folio_status check_supported(const folio_attend_args *args)
-{
-    FOLIO_REQUIRE(!(args->flags & FOLIO_CASCADE), FOLIO_ENOTSUP, "flags: FOLIO_CASCADE is not supported yet");
-    return FOLIO_OK;
-}
 
 /* Causal fixes where rows stand; align may only say it again. */
 static folio_status resolve_align(struct attend_args *kernel, i32 causal, i32 align)
@@ -48,11 +42,11 @@ static folio_status check_scores(struct attend_args *kernel, const folio_attend_
 
 folio_status folio__check_options(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
 {
-    (void)ctx;
     const u32 known = FOLIO_SCALE_IS_SET | FOLIO_WINDOW_IS_SET | FOLIO_CASCADE;
     FOLIO_REQUIRE(!(args->flags & ~known), FOLIO_EINVAL, "flags 0x%x: unknown bits 0x%x; known 0x%x",
                   (unsigned)args->flags, (unsigned)(args->flags & ~known), (unsigned)known);
-    FOLIO_TRY(check_supported(args));
+    FOLIO_REQUIRE(!(args->flags & FOLIO_CASCADE) || ctx->backend != FOLIO_BACKEND_CUDA, FOLIO_ENOTSUP,
+                  "flags: FOLIO_CASCADE is not on the CUDA backend");
     FOLIO_TRY(resolve_align(&p->kernel, args->causal, args->align));
     FOLIO_TRY(check_scores(&p->kernel, args));
     FOLIO_REQUIRE(args->num_splits >= 0 && args->num_splits <= FOLIO_MAX_SPLITS, FOLIO_EINVAL,
@@ -62,6 +56,7 @@ folio_status folio__check_options(struct problem *p, const folio_context *ctx, c
     FOLIO_REQUIRE(args->max_kv_len >= 0, FOLIO_EINVAL, "max_kv_len %lld: must be >= 0 (0 = from the shapes)",
                   (long long)args->max_kv_len);
     p->num_splits = args->num_splits;
+    p->cascade = args->flags & FOLIO_CASCADE;
     p->has_max_kv_len = args->max_kv_len > 0;
     return FOLIO_OK;
 }

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/status.h"
+#include "kernel/mod_scalar.h"
 #include "mod/failure.h"
 #include "mod/range.h"
 #include "run/backend.h"
@@ -59,7 +60,8 @@ static struct plan_shape shape_of(const folio_plan *plan)
                                 .head_dim_v = kernel->v.head_dim,
                                 .mask_mod = kernel->mask_mod,
                                 .block_mask = kernel->block_mask,
-                                .ranges = plan->mask_ranges };
+                                .ranges = plan->mask_ranges,
+                                .may_share = p->cascade && !mod_is_used(kernel) };
 }
 
 static folio_status host_create(folio_plan *plan)
@@ -94,13 +96,29 @@ static void host_destroy(folio_plan *plan)
     folio__free(plan->mask_ranges);
 }
 
+/* A CSR table's rows are those of the last update. */
+static struct plan_tables tables_of(const folio_plan *plan, const struct attend_args *args)
+{
+    struct plan_tables tables = { .k = args->k_table, .page_size = args->page_size };
+    if (plan->problem.is_csr) {
+        tables.k.indptr = plan->kv_begin;
+        tables.k.indptr_is_i64 = 1;
+    }
+    if (plan->problem.has_v_table)
+        tables.v = args->v_table;
+    return tables;
+}
+
 static folio_status host_update(folio_plan *plan, const struct problem *p, void *stream)
 {
     (void)stream;
     struct lengths lengths = { .q_begin = plan->q_begin, .kv_lens = plan->kv_lens, .kv_begin = plan->kv_begin };
     FOLIO_TRY(folio__problem_lengths(p, &lengths));
     plan->max_kv_len = lengths.max_kv_len;
+    const struct plan_tables tables = tables_of(plan, &p->kernel);
+    plan->shape.tables = plan->shape.may_share ? &tables : NULL;
     folio__plan_make(&plan->work, &plan->shape, plan->q_begin, plan->kv_lens);
+    plan->shape.tables = NULL;
     return FOLIO_OK;
 }
 
@@ -120,6 +138,15 @@ static void arrive(const struct flight *flight, i32 unit)
         flight->kernels->fold(flight->args, &u->whole);
 }
 
+/* An item for several sequences has written partials of each. */
+static void arrive_for_all(const struct flight *flight, const struct attend_item *item)
+{
+    const struct shared_row *rows = flight->plan->work.shared_rows + item->rows - 1;
+    for (i64 i = 0; i < item->n_rows; i++)
+        if (i == 0 || rows[i].unit != rows[i - 1].unit)
+            arrive(flight, rows[i].unit);
+}
+
 static void work(void *arg, i32 worker)
 {
     const struct flight *flight = arg;
@@ -131,7 +158,9 @@ static void work(void *arg, i32 worker)
             return;
         const struct attend_item *item = &plan->items[plan->order[at]];
         flight->kernels->attend(flight->args, item, scratch);
-        if (item->partial >= 0)
+        if (item->rows)
+            arrive_for_all(flight, item);
+        else if (item->partial >= 0)
             arrive(flight, item->unit);
     }
 }
@@ -151,6 +180,11 @@ static folio_status host_attend(const folio_plan *plan, const struct attend_args
     FOLIO_TRY(folio__check_pages(&args, plan->problem.batch, plan->kv_lens));
     FOLIO_TRY(folio__pages_scale_require("k_scale", &args.k, args.n_kv_heads));
     FOLIO_TRY(folio__pages_scale_require("v_scale", &args.v, args.n_kv_heads));
+    const struct plan_tables tables = tables_of(plan, &args);
+    FOLIO_REQUIRE(
+        folio__plan_groups_hold(&plan->work, &tables), FOLIO_EINVAL,
+        "page_table: not what it was at the plan's update; with FOLIO_CASCADE update the plan when it changes");
+    args.shared_rows = plan->work.shared_rows;
     struct flight flight = { .plan = plan, .kernels = plan->ctx->kernels, .args = &args };
     lay_out(&flight.w, plan, workspace);
     args.part = flight.w.part;

@@ -78,6 +78,7 @@ static folio_status same_options(const struct problem *a, const struct problem *
     SAME_NUMBER("align", x->align, y->align);
     SAME_NUMBER("window_left", x->window_left, y->window_left);
     SAME_NUMBER("window_right", x->window_right, y->window_right);
+    SAME_NUMBER("flags: FOLIO_CASCADE", a->cascade, b->cascade);
     SAME_NUMBER("num_splits", a->num_splits, b->num_splits);
     SAME_NUMBER("max_q_len", a->max_q_len, b->max_q_len);
     SAME_NUMBER("max_kv_len", a->max_kv_len, b->max_kv_len);

@@ -79,7 +79,6 @@ class Opaque:
     pass
 
 
-NOT_THERE = (NotImplementedError, "not there yet")
 ROWS = {
     # types
     "11 q float64": (TypeError, "q.*float64", changed("q", lambda a: a.astype(F64))),
@@ -209,7 +208,6 @@ ROWS = {
     "53 v_scale without quantised pages": (ValueError, "v_scale: given with pages of f32", given(v_scale=array(2))),
     "53 k_scale, text": (TypeError, "k_scale", given(k_scale="1")),
     "53 k_scale, a list of text": (TypeError, "k_scale: '1'; must be a number", given(k_scale=["1"])),
-    "cascade": (*NOT_THERE, given(cascade=True)),
     "unknown keyword": (TypeError, "unexpected keyword argument 'casual'", given(casual="top_left")),
     "kv_lens missing": (TypeError, "missing required argument 'kv_lens'", lambda c: c.pop("kv_lens")),
 }

@@ -196,7 +196,6 @@ MAKE(scales_given, true, a->k_scale = a->kv_lens)
 MAKE(v_scales_given, true, a->v_scale = a->kv_lens)
 MAKE(splits_negative, true, a->num_splits = -1)
 MAKE(splits_many, true, a->num_splits = 1000000000)
-MAKE(cascade, true, a->flags |= FOLIO_CASCADE)
 MAKE(not_a_score_mod, true, a->score_mod = (const folio_mod *)(const void *)b)
 MAKE(not_a_mask_mod, true, a->mask_mod = (const folio_mod *)(const void *)b)
 MAKE(not_a_block_mask, true, a->block_mask = (const folio_block_mask *)(const void *)b)
@@ -336,7 +335,6 @@ const struct mistake mistakes[] = {
     M(53, v_scales_given, V, "v_scale"),
     M(54, splits_negative, V, "num_splits -1"),
     M(54, splits_many, V, "num_splits 1000000000", "65536"),
-    M(60, cascade, U, "CASCADE"),
     M(7, not_a_score_mod, S, "score_mod: not a mod"),
     M(7, not_a_mask_mod, S, "mask_mod: not a mod"),
     M(7, not_a_block_mask, S, "block_mask: not a block mask"),

@@ -91,6 +91,10 @@ static void partial_write(const struct partials *part, i64 at, const struct row_
 static i64 partial_row(const struct attend_args *args, const struct attend_item *item, i64 split, i32 head, i64 packed)
 {
     const i64 rows = item->n_rows * args->group;
+    if (item->rows) {
+        const struct shared_row *row = shared_row(args, item, packed / args->group);
+        return row->partial + (split * args->n_kv_heads + head) * row->head_rows + packed % args->group;
+    }
     return item->partial + ((split - item->split_begin) * item->n_heads + (head - item->head_begin)) * rows + packed;
 }
 

@@ -13,9 +13,23 @@ struct keys {
     i64 begin, end; /* empty when begin >= end */
 };
 
-/* Where row `row` of the sequence stands among the keys, for the window and ALiBi. */
+static inline const struct shared_row *shared_row(const struct attend_args *args, const struct attend_item *item,
+                                                  i64 row)
+{
+    return &args->shared_rows[item->rows - 1 + row];
+}
+
+/* Row `row` of the item's sequence, in q and out. */
+static inline i64 row_token(const struct attend_args *args, const struct attend_item *item, i64 row)
+{
+    return item->rows ? shared_row(args, item, row)->token : item->q_token + row;
+}
+
+/* Where it stands among the keys, for the window and ALiBi. */
 static inline i64 row_position(const struct attend_args *args, const struct attend_item *item, i64 row)
 {
+    if (item->rows)
+        return shared_row(args, item, row)->position;
     return args->align == ALIGN_TOP_LEFT ? row : row + item->kv_len - item->q_len;
 }
 
@@ -23,6 +37,8 @@ static inline struct keys keys_of_row(const struct attend_args *args, const stru
 {
     const i64 n = item->kv_len, p = row_position(args, item, row);
     struct keys keys = { 0, n };
+    if (item->rows)
+        return keys;
     if (args->causal == CAUSAL_TOP_LEFT)
         keys.end = min_i64(n, row + 1);
     else if (args->causal == CAUSAL_BOTTOM_RIGHT)
@@ -31,6 +47,7 @@ static inline struct keys keys_of_row(const struct attend_args *args, const stru
         keys.begin = p - args->window_left;
     if (args->window_right >= 0 && args->window_right < keys.end - 1 - p)
         keys.end = p + args->window_right + 1;
+    keys.begin = max_i64(keys.begin, item->key_begin);
     return keys;
 }
 

@@ -132,7 +132,7 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
 static struct score_place place_of(const struct attend_args *args, const struct attend_item *item, i32 head, i32 packed)
 {
     const i64 row = item->row_begin + packed / args->group;
-    return (struct score_place){ .token = item->q_token + row,
+    return (struct score_place){ .token = row_token(args, item, row),
                                  .position = row_position(args, item, row),
                                  .head = head * args->group + packed % args->group };
 }

@@ -100,7 +100,7 @@ static struct score_place tile_place(const struct tile_pass *pass, i32 packed)
 {
     const struct attend_args *args = pass->args;
     const i64 row = pass->item->row_begin + packed / args->group;
-    return (struct score_place){ .token = pass->item->q_token + row,
+    return (struct score_place){ .token = row_token(args, pass->item, row),
                                  .position = row_position(args, pass->item, row),
                                  .head = pass->head * args->group + packed % args->group };
 }
