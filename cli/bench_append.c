@@ -47,7 +47,8 @@ bool bench_append(const struct bench *bench, struct bench_row *row, char *error,
     const struct bench_case *c = &row->c;
     const i64 n_tokens = c->batch * c->q_len;
     struct append_bench a = { .ctx = bench->ctx, .n_layers = c->cold ? bench->n_layers : 1 };
-    const struct pagepool_config pages = { .layout = c->layout,
+    const struct pagepool_config pages = { .ctx = bench->ctx,
+                                           .layout = c->layout,
                                            .element = c->element,
                                            .n_pages = c->batch * ceil_div(c->q_len, c->page_size),
                                            .page_size = c->page_size,

@@ -146,7 +146,8 @@ bool attend_bench_once(void *arg, i64 repetition)
 
 bool attend_bench_open(struct attend_bench *a, const struct bench *bench, const struct bench_case *c)
 {
-    struct pagepool_config pages = { .layout = c->layout,
+    struct pagepool_config pages = { .ctx = bench->ctx,
+                                     .layout = c->layout,
                                      .element = c->element,
                                      .n_pages = count_pages(c),
                                      .page_size = c->page_size,

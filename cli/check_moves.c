@@ -122,7 +122,7 @@ static void check_gather(struct moves *m, const struct pagepool *pool, const cha
 
 static void check_append(struct moves *m, enum layout layout, enum element from, enum element to)
 {
-    const struct pagepool_config cfg = { layout, to, N_PAGES, PAGE_SIZE, 1, 3, 24, 24 };
+    const struct pagepool_config cfg = { layout, to, N_PAGES, PAGE_SIZE, 1, 3, 24, 24, NULL };
     const i64 shape[3] = { N_TOKENS, cfg.n_kv_heads, cfg.dim_qk }, n = shape[0] * shape[1] * shape[2];
     struct append_problem p = { .rows = calloc((size_t)n * 2, sizeof(float)) };
     char types[64];

@@ -38,7 +38,10 @@ bool pagepool_init(struct pagepool *pool, const struct pagepool_config *cfg)
     const size_t layer_bytes = (size_t)(page_bytes(cfg) * cfg->n_pages);
     pool->bytes = layer_bytes * (size_t)cfg->n_layers;
     pool->layers = calloc((size_t)cfg->n_layers, sizeof(*pool->layers));
-    pool->memory = memory_map(pool->bytes);
+    if (!cfg->ctx)
+        pool->memory = memory_map(pool->bytes);
+    else if (folio_pages_alloc(cfg->ctx, pool->bytes, &pool->memory))
+        pool->memory = NULL;
     if (!pool->layers || !pool->memory) {
         pagepool_free(pool);
         return false;
@@ -52,6 +55,9 @@ bool pagepool_init(struct pagepool *pool, const struct pagepool_config *cfg)
 void pagepool_free(struct pagepool *pool)
 {
     free(pool->layers);
-    memory_unmap(pool->memory, pool->bytes);
+    if (pool->cfg.ctx)
+        folio_pages_free(&pool->memory);
+    else
+        memory_unmap(pool->memory, pool->bytes);
     *pool = (struct pagepool){ 0 };
 }

@@ -9,6 +9,7 @@
 #ifndef CLI_PAGEPOOL_H
 #define CLI_PAGEPOOL_H
 
+#include "folio/folio.h"
 #include "model.h"
 #include "tensor.h"
 
@@ -20,7 +21,8 @@ struct pagepool_config {
     enum element element;
     i64 n_pages, page_size;
     i32 n_layers, n_kv_heads;
-    i32 dim_qk, dim_v; /* head dims of K and of V */
+    i32 dim_qk, dim_v;  /* head dims of K and of V */
+    folio_context *ctx; /* whose threads touch the memory first; NULL = the caller */
 };
 
 struct layer_pages {

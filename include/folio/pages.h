@@ -71,6 +71,12 @@ FOLIO_API FOLIO_NODISCARD folio_status folio_pages_from_contiguous(folio_context
                                                                    const DLTensor *page_table, const DLTensor *x,
                                                                    void *stream);
 
+/* Memory for pages, should the caller want it from here; any other works too. Zeroed, 2 MB aligned, huge pages asked
+ * for; the context's threads touch it first, 2 MB each in turns, so that each NUMA node with threads gets its share.
+ * Host backends only. Lives until folio_pages_free, which sets *memory to NULL; the context may go first. */
+FOLIO_API FOLIO_NODISCARD folio_status folio_pages_alloc(folio_context *ctx, size_t bytes, void **memory);
+FOLIO_API void folio_pages_free(void **memory); /* NULL, or of folio_pages_alloc */
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,8 +10,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bits.h"
+
 enum {
     HEADER_BYTES = 64,
+    HEADER_ROOM = 64 << 10, /* before huge pages: a whole page of the system's, however large it is */
+    HUGE_BYTES = 2 << 20,
     SMALL_BYTES = 64 << 10, /* a reservation that is not worth a trip to the kernel */
 };
 
@@ -75,6 +79,32 @@ void folio__free(void *memory)
         munmap(block, mapped_bytes);
     else
         free(block);
+}
+
+/*   [.......| header | 2 MB boundary: memory ..............|.....]    what the dots stand for is given back */
+void *folio__map_huge(size_t n_bytes)
+{
+    if (must_fail() || n_bytes > SIZE_MAX / 2)
+        return NULL;
+    const size_t n = round_up(n_bytes + (n_bytes == 0), HUGE_BYTES), total = n + 2 * HUGE_BYTES;
+    u8 *got = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (got == MAP_FAILED)
+        return NULL;
+    u8 *memory = (u8 *)round_up((uintptr_t)got + HEADER_ROOM, HUGE_BYTES), *first = memory - HEADER_ROOM;
+    if (first > got)
+        munmap(got, (size_t)(first - got));
+    munmap(memory + n, (size_t)(got + total - (memory + n)));
+    madvise(memory, n, MADV_HUGEPAGE); /* a wish: without it everything still works */
+    ((struct header *)first)->mapped_bytes = HEADER_ROOM + n;
+    return memory;
+}
+
+void folio__unmap_huge(void *memory)
+{
+    if (!memory)
+        return;
+    u8 *first = (u8 *)memory - HEADER_ROOM;
+    munmap(first, ((struct header *)first)->mapped_bytes);
 }
 
 i64 folio__alloc_count(void)

@@ -13,6 +13,10 @@ void *folio__alloc_zero(size_t n_bytes);
 void *folio__reserve_zero(size_t n_bytes);
 void folio__free(void *memory); /* of any of the three; NULL is fine */
 
+/* Zeroed and untouched, 2 MB aligned, on huge pages where the system gives them. NULL when there is no memory. */
+void *folio__map_huge(size_t n_bytes);
+void folio__unmap_huge(void *memory); /* NULL is fine */
+
 /* For tests. Every allocation since the last call counts; the fail_at-th from now on (1 = the next) returns NULL, 0 =
  * none does. Process-wide. */
 i64 folio__alloc_count(void);
