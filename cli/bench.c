@@ -15,8 +15,8 @@
 struct bench_options {
     const char *shape, *plot;
     struct number_list rows, isas, threads, dtypes, layouts, page_sizes, batches, q_lens, kv_lens, states;
-    i64 layers, reps, memory, window, softcap;
-    int mix, sinks, json;
+    i64 layers, reps, memory, window, softcap, shared;
+    int mix, sinks, cascade, json;
 };
 
 static const struct bench_options defaults = {
@@ -47,7 +47,9 @@ static const struct option_spec options[] = {
       OPTION_CHOICES, FIELD(isas), 0, 0, isa_choices },
     { "threads", "N,..", "Default: 1 and all CPUs this process may use.", OPTION_NUMBERS, FIELD(threads), 1, 1024,
       NULL },
-    { "dtype", "TYPE,..", "f32, f16, bf16. Default f32,bf16.", OPTION_CHOICES, FIELD(dtypes), 0, 0, element_names },
+    { "dtype", "TYPE,..",
+      "Of pages: f32, f16, bf16, i8, e4m3, e5m2 (the last three with bf16 rows and a scale a slot). Default f32,bf16.",
+      OPTION_CHOICES, FIELD(dtypes), 0, 0, page_element_names },
     { "layout", "NAME,..", "hnd, nhd, split. Default hnd.", OPTION_CHOICES, FIELD(layouts), 0, 0, layout_names },
     { "page-size", "N,..", "Default 16,128.", OPTION_NUMBERS, FIELD(page_sizes), 1, 1 << 20, NULL },
     { "batch", "N,..", "Sequences of decode rows. Default 1,8.", OPTION_NUMBERS, FIELD(batches), 1, 65536, NULL },
@@ -64,6 +66,9 @@ static const struct option_spec options[] = {
     { "window", "N", "Each row sees its last N keys. Default: all.", OPTION_I64, FIELD(window), 1, 1 << 24, NULL },
     { "softcap", "N", "Default: none.", OPTION_I64, FIELD(softcap), 1, 1000, NULL },
     { "sinks", NULL, "One sink a query head.", OPTION_FLAG, FIELD(sinks), 0, 0, NULL },
+    { "shared", "N", "Tokens that all sequences of a decode row have in common, in the same pages. Default 0.",
+      OPTION_I64, FIELD(shared), 0, 1 << 24, NULL },
+    { "cascade", NULL, "FOLIO_CASCADE: equal leading pages are read once.", OPTION_FLAG, FIELD(cascade), 0, 0, NULL },
     { "layers", "N",
       "Layers of a cold row, at least, as far as --memory goes; always enough to exceed the last-level "
       "cache four times. Default 12.",
@@ -114,7 +119,7 @@ static void measure(struct bench_run *run, const struct bench_case *c)
     if (!bodies[c->kind](&run->bench, &row, error, sizeof(error))) {
         run->n_left_out++;
         fprintf(stderr, "folio bench: %s %s %s %lld x %lld on %lld: left out: %s\n", bench_kind_names[c->kind], c->what,
-                element_names[c->element], (long long)c->batch, (long long)c->q_len, (long long)c->kv_len, error);
+                page_element_names[c->element], (long long)c->batch, (long long)c->q_len, (long long)c->kv_len, error);
         return;
     }
     if (run->options.json)
@@ -196,6 +201,8 @@ static void measure_kind(struct bench_run *run, enum bench_kind kind)
                                         .mix = kind == BENCH_DECODE ? (enum mix)o->mix : MIX_EQUAL,
                                         .window = o->window,
                                         .softcap = o->softcap,
+                                        .shared = kind == BENCH_DECODE ? o->shared : 0,
+                                        .cascade = o->cascade,
                                         .sinks = o->sinks };
                 kinds[kind](run, &c);
             }

@@ -32,7 +32,8 @@ struct bench_case {
     i64 page_size, batch, q_len, kv_len;
     enum mix mix;
     i64 window, softcap; /* 0 = none; window: keys a row sees, its own among them */
-    bool sinks;
+    i64 shared;          /* decode: tokens that all sequences have in common; 0 = none */
+    bool sinks, cascade;
     bool cold; /* a different layer each time, so that K and V come from memory; else one layer */
 };
 
@@ -56,6 +57,12 @@ struct bench {
     i64 cold_bytes; /* layers must exceed this to be cold */
     i32 n_layers;   /* of a cold row, at least, if memory allows */
 };
+
+/* Of q and of rows to append: bf16 over quantised pages. */
+static inline enum element bench_row_element(const struct bench_case *c)
+{
+    return c->element <= ELEMENT_BF16 ? c->element : ELEMENT_BF16;
+}
 
 /* Fills in times, work and probe of row. false: it could not be run; the reason is in error [n]. */
 bool bench_attend(const struct bench *bench, struct bench_row *row, char *error, size_t n);

@@ -26,12 +26,21 @@ static i64 bench_kv_len(const struct bench_case *c, i64 seq)
     return c->kv_len;
 }
 
+/* Leading pages of every table row. */
+static i64 shared_pages(const struct bench_case *c)
+{
+    i64 most = c->shared;
+    for (i64 seq = 0; seq < c->batch; seq++)
+        most = min_i64(most, bench_kv_len(c, seq));
+    return most / c->page_size;
+}
+
 static i64 count_pages(const struct bench_case *c)
 {
     i64 n = 0;
     for (i64 seq = 0; seq < c->batch; seq++)
         n += ceil_div(bench_kv_len(c, seq), c->page_size);
-    return n;
+    return n - (c->batch - 1) * shared_pages(c);
 }
 
 static i64 table_width(const struct bench_case *c)
@@ -51,9 +60,24 @@ static void shuffle(i32 *ids, i64 n)
     }
 }
 
+/* Bytes that are no NaN in any quantised type. */
+static void fill_quantised(const struct pagepool *pool)
+{
+    i8 codes[MODEL_MAX_HEAD_DIM];
+    for (size_t i = 0; i < pool->bytes; i++) {
+        if (i % sizeof(codes) == 0)
+            row_codes(i, 0, ROW_K, 0, sizeof(codes), codes);
+        ((u8 *)pool->memory)[i] = (u8)codes[i % sizeof(codes)] & 0xb7;
+    }
+}
+
 /* Values everywhere, as if the memory were one long run of rows. */
 static void fill_pool(const struct pagepool *pool)
 {
+    if (pool->cfg.element > ELEMENT_BF16) {
+        fill_quantised(pool);
+        return;
+    }
     enum { DIM = 64 };
     const size_t row_bytes = DIM * (size_t)element_bytes(pool->cfg.element);
     for (size_t i = 0; i < pool->bytes / row_bytes; i++)
@@ -63,15 +87,17 @@ static void fill_pool(const struct pagepool *pool)
 
 static bool alloc_arrays(struct attend_bench *a, const struct bench_case *c, i64 n_pages)
 {
-    const i64 rows = c->batch * c->q_len * c->shape.n_q_heads, bytes = element_bytes(c->element);
+    const i64 rows = c->batch * c->q_len * c->shape.n_q_heads, bytes = element_bytes(bench_row_element(c));
     a->q_data = malloc((size_t)(rows * c->shape.dim_qk * bytes));
     a->out_data = malloc((size_t)(rows * c->shape.dim_v * bytes));
     a->sink_data = malloc((size_t)c->shape.n_q_heads * sizeof(*a->sink_data));
+    a->scale_data = malloc((size_t)(n_pages * c->page_size * c->shape.n_kv_heads) * sizeof(*a->scale_data));
     a->table_data = malloc((size_t)(c->batch * table_width(c)) * sizeof(*a->table_data));
     a->page_ids = malloc((size_t)n_pages * sizeof(*a->page_ids));
     a->lens_data = malloc((size_t)c->batch * sizeof(*a->lens_data));
     a->indptr_data = malloc((size_t)(c->batch + 1) * sizeof(*a->indptr_data));
-    return a->q_data && a->out_data && a->sink_data && a->table_data && a->page_ids && a->lens_data && a->indptr_data;
+    return a->q_data && a->out_data && a->scale_data && a->sink_data && a->table_data && a->page_ids && a->lens_data &&
+           a->indptr_data;
 }
 
 static void fill_arrays(struct attend_bench *a, const struct bench_case *c, i64 n_pages)
@@ -82,25 +108,31 @@ static void fill_arrays(struct attend_bench *a, const struct bench_case *c, i64 
     for (i64 seq = 0, next = 0; seq < c->batch; seq++) {
         a->lens_data[seq] = bench_kv_len(c, seq);
         for (i64 page = 0; page < table_width(c); page++)
-            a->table_data[seq * table_width(c) + page] =
-                page < ceil_div(a->lens_data[seq], c->page_size) ? a->page_ids[next++] : -1;
+            a->table_data[seq * table_width(c) + page] = page >= ceil_div(a->lens_data[seq], c->page_size) ? -1
+                                                         : seq > 0 && page < shared_pages(c) ? a->table_data[page]
+                                                                                             : a->page_ids[next++];
     }
     for (i64 i = 0; i <= c->batch; i++)
         a->indptr_data[i] = (i32)(i * c->q_len);
     for (i32 i = 0; i < c->shape.n_q_heads; i++)
         a->sink_data[i] = 0.5f;
-    const i64 row_bytes = c->shape.dim_qk * element_bytes(c->element);
+    for (i64 i = 0; i < n_pages * c->page_size * c->shape.n_kv_heads; i++)
+        a->scale_data[i] = 0.01f;
+    const enum element q_element = bench_row_element(c);
+    const i64 row_bytes = c->shape.dim_qk * element_bytes(q_element);
     for (i64 i = 0; i < c->batch * c->q_len * c->shape.n_q_heads; i++)
-        row_fill((u64)i, 1, ROW_Q, 1, c->shape.dim_qk, c->element, (char *)a->q_data + i * row_bytes);
+        row_fill((u64)i, 1, ROW_Q, 1, c->shape.dim_qk, q_element, (char *)a->q_data + i * row_bytes);
 }
 
 static void make_args(struct attend_bench *a, const struct bench_case *c)
 {
-    const DLDataType type = type_of_element(c->element);
+    const DLDataType type = type_of_element(bench_row_element(c));
     const i64 rows = c->batch * c->q_len, heads = c->shape.n_q_heads;
     tensor_init(&a->q, a->q_data, type, 3, (const i64[]){ rows, heads, c->shape.dim_qk });
     tensor_init(&a->out, a->out_data, type, 3, (const i64[]){ rows, heads, c->shape.dim_v });
     tensor_init(&a->sinks, a->sink_data, type_of_element(ELEMENT_F32), 1, &heads);
+    tensor_init(&a->scale, a->scale_data, type_of_element(ELEMENT_F32), 3,
+                (const i64[]){ a->pool.cfg.n_pages, c->page_size, c->shape.n_kv_heads });
     tensor_init(&a->table, a->table_data, type_of_ints(32), 2, (const i64[]){ c->batch, table_width(c) });
     tensor_init(&a->kv_lens, a->lens_data, type_of_ints(64), 1, &c->batch);
     tensor_init(&a->q_indptr, a->indptr_data, type_of_ints(32), 1, (const i64[]){ c->batch + 1 });
@@ -113,11 +145,13 @@ static void make_args(struct attend_bench *a, const struct bench_case *c)
         .kv_lens = &a->kv_lens.dl,
         .q_indptr = c->q_len > 1 ? &a->q_indptr.dl : NULL,
         .out = &a->out.dl,
+        .k_scale = c->element > ELEMENT_BF16 ? &a->scale.dl : NULL,
+        .v_scale = c->element > ELEMENT_BF16 ? &a->scale.dl : NULL,
         .sinks = c->sinks ? &a->sinks.dl : NULL,
         .softcap = (double)c->softcap,
         .window_left = c->window - 1, /* window keys, the row's own among them */
         .window_right = -1,
-        .flags = c->window ? FOLIO_WINDOW_IS_SET : 0u,
+        .flags = (c->window ? FOLIO_WINDOW_IS_SET : 0u) | (c->cascade ? FOLIO_CASCADE : 0u),
         .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
     };
 }
@@ -129,6 +163,7 @@ void attend_bench_close(struct attend_bench *a)
     free(a->q_data);
     free(a->out_data);
     free(a->sink_data);
+    free(a->scale_data);
     free(a->table_data);
     free(a->page_ids);
     free(a->lens_data);

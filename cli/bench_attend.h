@@ -12,10 +12,11 @@ struct attend_bench {
     folio_plan *plan;
     struct pagepool pool;
     i32 n_layers;
-    struct tensor q, out, sinks, table, kv_lens, q_indptr;
+    struct tensor q, out, sinks, table, kv_lens, q_indptr, scale;
     folio_attend_args args;
     void *q_data, *out_data;
     float *sink_data;              /* [n_q_heads] */
+    float *scale_data;             /* [n_pages][page_size][n_kv_heads] of K and of V */
     i32 *table_data, *indptr_data; /* [batch][width], [batch + 1] */
     i32 *page_ids;                 /* [n_pages], shuffled */
     i64 *lens_data;                /* [batch] */

@@ -55,7 +55,7 @@ void bench_print_row(const struct bench_row *row)
         return;
     }
     printf("%-8s %-11s %3d %-4s %-12s %4lld %-5s %3lld %5lld %6lld %-4s %10.1f %10.1f %10.1f %7.2f %8.1f",
-           bench_kind_names[c->kind], row->isa, row->n_threads, element_names[c->element], c->shape.name,
+           bench_kind_names[c->kind], row->isa, row->n_threads, page_element_names[c->element], c->shape.name,
            (long long)c->page_size, layout_names[c->layout], (long long)c->batch, (long long)c->q_len,
            (long long)c->kv_len, c->cold ? "cold" : "hot", 1e6 * row->median_s, 1e6 * row->p10_s, 1e6 * row->p90_s,
            gb_s(row), gflop_s(row));
@@ -74,7 +74,7 @@ static json_t *json_problem(const struct bench_case *c, i32 n_layers)
 {
     json_t *object = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:i}", "shape", c->shape.name, "q_heads",
                                c->shape.n_q_heads, "kv_heads", c->shape.n_kv_heads, "head_dim", c->shape.dim_qk,
-                               "head_dim_v", c->shape.dim_v, "dtype", element_names[c->element], "layout",
+                               "head_dim_v", c->shape.dim_v, "dtype", page_element_names[c->element], "layout",
                                layout_names[c->layout], "page_size", (json_int_t)c->page_size, "layers", n_layers);
     json_object_update_new(object,
                            json_pack("{s:I, s:I, s:I, s:s, s:I, s:I, s:b, s:s}", "batch", (json_int_t)c->batch, "q_len",
@@ -128,7 +128,7 @@ bool bench_plot(const char *path, const struct bench_row *rows, i64 n)
         if (bench_row_share(row) <= 0)
             continue;
         fprintf(plot, "%lld %.4f \"%s %s, %s x%d, page %lld %s, %lld x %lld on %lld, %s\" %d\n", (long long)-bar++,
-                100 * bench_row_share(row), bench_kind_names[c->kind], element_names[c->element], row->isa,
+                100 * bench_row_share(row), bench_kind_names[c->kind], page_element_names[c->element], row->isa,
                 row->n_threads, (long long)c->page_size, layout_names[c->layout], (long long)c->batch,
                 (long long)c->q_len, (long long)c->kv_len, c->cold ? "cold" : "hot", c->kind == BENCH_PREFILL);
     }

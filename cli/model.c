@@ -9,10 +9,11 @@
 #include <xxhash.h>
 
 const char *const element_names[] = { "f32", "f16", "bf16", NULL };
+const char *const page_element_names[] = { "f32", "f16", "bf16", "i8", "e4m3", "e5m2", NULL };
 
 i64 element_bytes(enum element element)
 {
-    return element == ELEMENT_F32 ? 4 : 2;
+    return element == ELEMENT_F32 ? 4 : element <= ELEMENT_BF16 ? 2 : 1;
 }
 
 static double half_to_double(u16 x)

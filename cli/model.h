@@ -15,8 +15,9 @@
 
 enum { MODEL_MAX_HEAD_DIM = 1024 };
 
-enum element { ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16 };
-extern const char *const element_names[]; /* "f32", "f16", "bf16", NULL */
+enum element { ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENT_I8, ELEMENT_E4M3, ELEMENT_E5M2 };
+extern const char *const element_names[];      /* "f32", "f16", "bf16", NULL: what rows may be */
+extern const char *const page_element_names[]; /* and "i8", "e4m3", "e5m2", NULL: what pages may be */
 i64 element_bytes(enum element element);
 double element_read(enum element element, const void *from, i64 index); /* from[index] */
 

@@ -7,7 +7,8 @@
 
 DLDataType type_of_element(enum element element)
 {
-    static const DLDataType types[] = { { kDLFloat, 32, 1 }, { kDLFloat, 16, 1 }, { kDLBfloat, 16, 1 } };
+    static const DLDataType types[] = { { kDLFloat, 32, 1 }, { kDLFloat, 16, 1 },        { kDLBfloat, 16, 1 },
+                                        { kDLInt, 8, 1 },    { kDLFloat8_e4m3fn, 8, 1 }, { kDLFloat8_e5m2, 8, 1 } };
     return types[element];
 }
 

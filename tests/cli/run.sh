@@ -308,6 +308,15 @@ group_bench()
         --layers 2 --reps 3 --json --page-size 8 --dtype f16
     want_code 0
     want_last '"rows":2,.*"ok":true'
+    call bench --rows decode,prefill,append --shape 4/2/16 --kv 64 --q 32 --batch 2 --page-size 16 \
+        --dtype i8,e4m3,e5m2 --threads 1 --reps 3 --state hot --json
+    want_code 0
+    want_out '"row":"append".*"dtype":"e5m2"'
+    want_last '"rows":12,.*"ok":true'
+    call bench --rows decode --shape 4/2/16 --kv 600 --batch 4 --shared 512 --cascade --page-size 16 --dtype i8 \
+        --threads 1 --reps 3 --state hot --json
+    want_code 0
+    want_last '"rows":1,.*"ok":true'
     call bench --rows overhead --threads 1 --reps 3
     want_code 0
     want_out '^overhead .*attend, plan reused'
