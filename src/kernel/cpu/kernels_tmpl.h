@@ -32,6 +32,7 @@
 #include "kernel/cpu/product_tmpl.h"
 #include "kernel/cpu/tile_pass_tmpl.h"
 #include "kernel/cpu/tile_tmpl.h"
+#include "kernel/cpu/weight_amx_tmpl.h"
 #include "kernel/cpu/tile_amx_tmpl.h"
 #include "kernel/cpu/move_tmpl.h"
 

@@ -19,7 +19,8 @@ struct rows_amx {
     i32 n_blocks, n_rows;          /* of rows; rows a block, <= 16 */
     i32 k_steps, v_steps;          /* head dims / 32, rounded up */
     u32 *q;                        /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
-    float *s;                      /* [16][n_rows] */
+    float *s;                      /* [CHUNK][n_rows] of a block */
+    struct keys full;              /* keys that all rows see */
     u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
     u16 *k_copy, *v_copy;          /* [16][k_steps * 32], [GROUPS][16][v_steps * 32] */
     bool k_follow[ROWS_KEYS / 16]; /* do rows 16 i .. 16 i + 15 of the block at work follow each other in memory? */
@@ -36,7 +37,7 @@ static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_pa
 {
     const i64 k = padded_32(args->k.head_dim), v = padded_32(args->v.head_dim);
     const i64 arrays =
-        (i64)n_heads * n_padded * k / 2 + 16 * n_padded + 2 * GROUPS * 16 * n_padded + 8 * k + GROUPS * 8 * v;
+        (i64)n_heads * n_padded * k / 2 + CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + 8 * k + GROUPS * 8 * v;
     return (i64)sizeof(struct rows_amx) / 4 + arrays + 6 * 16;
 }
 
@@ -48,7 +49,7 @@ static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_hea
     amx->k_steps = padded_32(args->k.head_dim) / 32;
     amx->v_steps = padded_32(args->v.head_dim) / 32;
     amx->q = (void *)take(scratch, (i64)n_heads * n_padded * amx->k_steps * 16);
-    amx->s = take(scratch, 16 * amx->n_rows);
+    amx->s = take(scratch, CHUNK * amx->n_rows);
     amx->p = (void *)take(scratch, 2 * GROUPS * 16 * n_padded);
     amx->k_copy = (void *)take(scratch, 8 * amx->k_steps * 32);
     amx->v_copy = (void *)take(scratch, GROUPS * 8 * amx->v_steps * 32);
@@ -110,6 +111,9 @@ static void rows_amx_block(const struct rows_pass *pass, const struct block *blo
         amx->k_follow[i / 16] = full && k_whole && rows_follow(block->k + i, args->k.slot_stride);
         amx->v_follow[i / 16] = full && v_whole && rows_follow(block->v + i, args->v.slot_stride);
     }
+    amx->full = (struct keys){ 0, INT64_MAX };
+    for (i32 r = 0; r < pass->n_rows; r++)
+        amx->full = keys_within(amx->full, pass->row_keys[r].begin, pass->row_keys[r].end);
 }
 
 /* Rows [begin, end) of 16; the others and what lies behind d are zeros. */
@@ -145,24 +149,18 @@ static struct amx_rows rows_amx_v(const struct rows_pass *pass, const struct row
     return copy_rows(copy, rows, offset, begin > 0 ? begin : 0, end < 16 ? end : 16, v->head_dim);
 }
 
-/* Step `step` of n_steps over 16 rows: its share of their lines. Into the second level where all heads of a slot lie
- * together: rows of one head are then a power of two apart, and the first level would lose them again. */
+/* Step `step` of n_steps over 16 rows: its share of them, in the order of memory. Into the second level where all heads
+ * of a slot lie together: rows of one head are then a power of two apart, and the first level would lose them again. */
 INLINE void rows_amx_fetch(const struct rows_ahead *ahead, i32 group, i32 step, i32 n_steps, i32 n_lines, bool far)
 {
     if (!ahead->rows)
         return;
-    const u8 *const *rows = ahead->rows + 16 * group;
-    for (i32 line = step * n_lines / n_steps; line < (step + 1) * n_lines / n_steps; line++) {
-        const i64 at = ahead->offset + line * 64;
-        if (far) {
-            UNROLL(16)
-            for (i32 i = 0; i < 16; i++)
-                __builtin_prefetch(rows[i] + at, 0, 2);
-        } else {
-            UNROLL(16)
-            for (i32 i = 0; i < 16; i++)
-                __builtin_prefetch(rows[i] + at, 0, 3);
-        }
+    for (i32 i = step * 16 / n_steps; i < (step + 1) * 16 / n_steps; i++) {
+        const u8 *row = ahead->rows[16 * group + i] + ahead->offset;
+        for (i32 line = 0; far && line < n_lines; line++)
+            __builtin_prefetch(row + line * 64, 0, 2);
+        for (i32 line = 0; !far && line < n_lines; line++)
+            __builtin_prefetch(row + line * 64, 0, 3);
     }
 }
 
@@ -185,13 +183,13 @@ static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
 {
     vec x[16];
     for (i32 i = 0; i < 16; i++)
-        x[i] = vec_load_n(amx->s + i * amx->n_rows, amx->n_rows);
+        x[i] = vec_load_n(amx->s + (16 * group + i) * amx->n_rows, amx->n_rows);
     vec_transpose(x);
     for (i32 r = 0; r < amx->n_rows; r++)
         vec_store(s + r * CHUNK + 16 * group, x[r]);
 }
 
-static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step)
+static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step, bool four)
 {
     struct rows_amx *amx = pass->amx;
     const i32 n_lines = (i32)((pass->by_slot ? pass->args->k.head_dim : pass->args->v.head_dim) * 2 + 63) / 64;
@@ -210,8 +208,9 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
                 tile_load(&amx->regs, 1, q + c * q_words, 4 * amx->n_rows);
                 tile_dot_bf16(&amx->regs, 2, 0, 1);
             }
-            tile_store(&amx->regs, 2, amx->s, 4 * amx->n_rows);
-            rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
+            tile_store(&amx->regs, 2, amx->s + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
+            if (!four)
+                rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
         }
     }
 }
@@ -219,19 +218,71 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
 /* Weights rounded to bf16, in the first and in the second slot of pairs. */
 static void rows_amx_round(const struct rows_pass *pass)
 {
-    struct rows_amx *amx = pass->amx;
+    u32 *p = pass->amx->p;
     const i64 slot = (i64)GROUPS * pass->n_padded * 16;
     for (i32 group = 0; group < GROUPS; group++)
         for (i32 r = 0; r < pass->n_rows; r++) {
-            u32 bits[16], *p = amx->p + ((i64)group * pass->n_padded + r) * 16;
-            memcpy(bits, pass->s + r * CHUNK + 16 * group, sizeof bits);
-            for (i32 i = 0; i < 16; i++) {
-                const bool is_nan = (bits[i] & 0x7fffffffu) > 0x7f800000u;
-                const u32 x = is_nan ? bits[i] | 0x400000u : bits[i] + 0x7fffu + (bits[i] >> 16 & 1u);
-                p[i] = x >> 16;
-                p[slot + i] = x & 0xffff0000u;
-            }
+            u32 *row = p + ((i64)group * pass->n_padded + r) * 16;
+            vec_store_slots(row, row + slot, vec_load(pass->s + r * CHUNK + 16 * group));
         }
+}
+
+/* Four rows that see all keys of a whole chunk, as S^T comes: for them the general way would take as long as memory. */
+static bool rows_amx_is_four(const struct rows_pass *pass, const struct rows_step *step)
+{
+    const i64 key = step->block->key + step->at;
+    return pass->n_rows == 4 && pass->rule.plain && step->n == CHUNK && pass->amx->full.begin <= key &&
+           key + CHUNK <= pass->amx->full.end;
+}
+
+/* The maxima of four rows follow `top`; base [4]: what to subtract. */
+static void rows_amx_four_follow(const struct rows_pass *pass, i64 row, const float *top, float *base)
+{
+    const float c = pass->rule.c;
+    for (i32 r = 0; r < 4; r++) {
+        float *m = pass->m + row + r;
+        if ((top[r] - *m) * c > RESCALE_ABOVE) {
+            const float factor = vec_max_lane(vec_exp2(vec_set1((*m - top[r]) * c)));
+            scale_row(pass->l + (row + r) * 16, 16, factor);
+            scale_row(pass->o + (row + r) * pass->v_pad, pass->v_pad, factor);
+            *m = top[r];
+        }
+        base[r] = *m == -INFINITY ? 0.0f : *m;
+    }
+}
+
+static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *step)
+{
+    const struct rows_amx *amx = pass->amx;
+    const i64 row = (i64)step->head * pass->n_padded;
+    vec x[8], sums = vec_zero(), top = vec_set1(-INFINITY);
+    UNROLL(8)
+    for (i32 i = 0; i < 8; i++) {
+        x[i] = vec_load(amx->s + 16 * i);
+        top = vec_max(x[i], top);
+    }
+    float tops[16], base[4], sum[16];
+    vec_store(tops, vec_four_max(top));
+    rows_amx_four_follow(pass, row, tops, base);
+    const vec bases = vec_four_load(base), c = vec_set1(pass->rule.c);
+    UNROLL(8)
+    for (i32 i = 0; i < 8; i++) {
+        x[i] = vec_exp2_near(vec_mul(vec_sub(x[i], bases), c));
+        sums = vec_add(sums, x[i]);
+    }
+    vec_store(sum, vec_four_sum(sums));
+    for (i32 r = 0; r < 4; r++)
+        pass->l[(row + r) * 16] += sum[r];
+    UNROLL(2)
+    for (i32 group = 0; group < GROUPS; group++) {
+        vec rows[4];
+        vec_four_transpose(x + 4 * group, rows);
+        UNROLL(4)
+        for (i32 r = 0; r < 4; r++) {
+            u32 *p = amx->p + (i64)(4 * group + r) * 16;
+            vec_store_slots(p, p + (i64)GROUPS * 4 * 16, rows[r]);
+        }
+    }
 }
 
 static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step *step)
@@ -269,9 +320,14 @@ static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step 
 
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
-    rows_amx_dots(pass, step);
-    rows_weights(pass, step);
-    rows_amx_round(pass);
+    const bool four = rows_amx_is_four(pass, step);
+    rows_amx_dots(pass, step, four);
+    if (four) {
+        rows_amx_four(pass, step);
+    } else {
+        rows_weights(pass, step);
+        rows_amx_round(pass);
+    }
     rows_amx_weigh(pass, step);
 }
 

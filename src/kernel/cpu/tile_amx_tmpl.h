@@ -134,49 +134,6 @@ static void amx_pack(const struct tile_pass *pass, const struct block *block)
 
 /* ---- weights */
 
-/* Columns [first, last) of p, multiples of 32, from scores in columns [lo, hi) of s; the rest of weight_row. */
-static float amx_weight_row(float *s, u16 *p, struct keys columns, i32 lo, i32 hi, float c, float *m, float *l)
-{
-    const i32 begin = lo / 32 * 32, end = padded_32(hi);
-    const vec none = vec_set1(-INFINITY);
-    vec top[2] = { none, none };
-    for (i32 col = begin; col < end; col += 32) {
-        const bool ragged = col < lo || col + 32 > hi;
-        UNROLL(2)
-        for (i32 i = 0; i < 2; i++) {
-            const i32 at = col + 16 * i;
-            vec x = vec_load(s + at);
-            if (ragged) {
-                const i32 from = (i32)clamp_i64(lo - at, 0, 16), to = (i32)clamp_i64(hi - at, 0, 16);
-                x = vec_select(vec_mask_range(from < to ? from : to, to), x, none);
-                vec_store(s + at, x);
-            }
-            top[i] = vec_max(x, top[i]);
-        }
-    }
-    const float highest = vec_max_lane(vec_max(top[0], top[1]));
-    float factor = 1.0f;
-    vec sums[2] = { vec_load(l), vec_zero() };
-    if ((highest - *m) * c > RESCALE_ABOVE) {
-        factor = vec_max_lane(vec_exp2(vec_set1((*m - highest) * c)));
-        sums[0] = vec_mul(sums[0], vec_set1(factor));
-        *m = highest;
-    }
-    const vec base = vec_set1(*m == -INFINITY ? 0.0f : *m), slope = vec_set1(c);
-    memset(p + columns.begin, 0, (size_t)(begin - columns.begin) * sizeof *p);
-    for (i32 col = begin; col < end; col += 32) {
-        UNROLL(2)
-        for (i32 i = 0; i < 2; i++) {
-            const vec w = vec_exp2_near(vec_mul(vec_sub(vec_load(s + col + 16 * i), base), slope));
-            sums[i] = vec_add(sums[i], w);
-            vec_store_rounded(p + col + 16 * i, w);
-        }
-    }
-    memset(p + end, 0, (size_t)(columns.end - end) * sizeof *p);
-    vec_store(l, vec_add(sums[0], sums[1]));
-    return factor;
-}
-
 /* Row r of a strip: scores -> weights; o rescaled where the maximum moved. */
 static void amx_weights(const struct tile_pass *pass, const struct strip *strip, i32 slot, i32 r)
 {
@@ -186,7 +143,6 @@ static void amx_weights(const struct tile_pass *pass, const struct strip *strip,
     u16 *p = amx->p[slot] + (i64)r * amx->p_stride;
     const struct keys columns = { strip->begin / 32 * 32, padded_32(strip->end) };
     struct keys keys = { 0, 0 };
-    ahead_fetch(strip->ahead);
     if (packed < pass->n_rows)
         keys = keys_within(keys_of_row(pass->args, pass->item, pass->item->row_begin + packed / pass->args->group),
                            strip->key + strip->begin, strip->key + strip->end);
@@ -205,6 +161,29 @@ static void amx_weights(const struct tile_pass *pass, const struct strip *strip,
         scale_row(pass->o + (i64)packed * pass->v_pad, amx->dv, factor);
 }
 
+/* Rows r and r + 1. */
+static void amx_weights_two(const struct tile_pass *pass, const struct strip *strip, i32 slot, i32 r)
+{
+    ahead_fetch(strip->ahead);
+    if (!strip->full || !pass->rule.plain || strip->begin % 32 || strip->end % 32) {
+        amx_weights(pass, strip, slot, r);
+        amx_weights(pass, strip, slot, r + 1);
+        return;
+    }
+    const i32 packed = strip->row + r;
+    float factors[2];
+    const struct tile_amx *amx = pass->amx;
+    const struct amx_two two = { .s = amx->s[slot] + (i64)r * amx->s_stride,
+                                 .p = amx->p[slot] + (i64)r * amx->p_stride,
+                                 .s_stride = amx->s_stride,
+                                 .p_stride = amx->p_stride };
+    amx_weight_two(&two, (struct keys){ strip->begin, strip->end }, pass->rule.c, pass->m + packed,
+                   pass->l + packed * 16, factors);
+    for (i32 i = 0; i < 2; i++)
+        if (factors[i] != 1.0f)
+            scale_row(pass->o + (i64)(packed + i) * pass->v_pad, pass->amx->dv, factors[i]);
+}
+
 /* Weights of a strip, to be made while tiles multiply. */
 struct amx_side {
     const struct tile_pass *pass;
@@ -216,14 +195,14 @@ struct amx_side {
 INLINE void amx_side_step(struct amx_side *side)
 {
     side->due += side->pace;
-    for (; side->due >= 256 && side->row < AMX_STRIP; side->due -= 256)
-        amx_weights(side->pass, side->strip, side->slot, side->row++);
+    for (; side->due >= 512 && side->row < AMX_STRIP; side->due -= 512, side->row += 2)
+        amx_weights_two(side->pass, side->strip, side->slot, side->row);
 }
 
 static void amx_side_finish(struct amx_side *side)
 {
-    for (; side->row < AMX_STRIP; side->row++)
-        amx_weights(side->pass, side->strip, side->slot, side->row);
+    for (; side->row < AMX_STRIP; side->row += 2)
+        amx_weights_two(side->pass, side->strip, side->slot, side->row);
 }
 
 /* ---- products: two tiles of rows by two of columns */
@@ -335,7 +314,7 @@ static void amx_use(const struct tile_pass *pass, const struct cursor_block *at_
 {
     const struct block *block = &at_work->block;
     const bool whole = tile_mods_begin(pass, at_work);
-    struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, pass->n_padded);
+    struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, pass->n_padded / 2);
     struct amx_queue queue = { .n = 0 };
     for (i32 row = 0; row < pass->n_padded; row += AMX_STRIP) {
         struct strip strip;

@@ -44,6 +44,7 @@ struct strip {
     i32 row, n_rows; /* packed rows; n_rows a multiple of 4 */
     i64 key;         /* of the tile's first column */
     i32 begin, end;  /* columns that any row may see */
+    bool full;       /* do all rows see all of them? */
     struct ahead *ahead;
 };
 
@@ -143,10 +144,22 @@ static void strip_use_pieces(const struct tile_pass *pass, struct strip strip)
     struct keep_piece piece;
     for (i64 at = strip.key + strip.begin;
          folio__mod_next_of_rows(pass->mods, pass->head, strip.row, last, at, end, &piece); at = piece.end) {
+        strip.full = false;
         strip.begin = (i32)(piece.begin - strip.key);
         strip.end = (i32)(piece.end - strip.key);
         strip_use(pass, &strip);
     }
+}
+
+/* Both ends of a row's keys move one way with the row, so that the outer rows speak for all. */
+static bool strip_is_full(const struct tile_pass *pass, i32 row, i32 n_rows, struct keys keys)
+{
+    if (row + n_rows > pass->n_rows)
+        return false;
+    const i64 group = pass->args->group, begin = pass->item->row_begin;
+    const struct keys first = keys_of_row(pass->args, pass->item, begin + row / group);
+    const struct keys last = keys_of_row(pass->args, pass->item, begin + (row + n_rows - 1) / group);
+    return max_i64(first.begin, last.begin) <= keys.begin && min_i64(first.end, last.end) >= keys.end;
 }
 
 /* A strip of a block's keys; false: none that it sees. */
@@ -159,6 +172,7 @@ static bool strip_of(const struct tile_pass *pass, const struct block *block, i3
                              .key = block->key,
                              .begin = (i32)(keys.begin - block->key),
                              .end = (i32)(keys.end - block->key),
+                             .full = strip_is_full(pass, row, n_rows, keys),
                              .ahead = ahead };
     return keys.begin < keys.end;
 }

@@ -11,6 +11,8 @@
 #include "kernel/cpu/vec_c.h"
 #include "kernel/cpu/tile_regs_c.h"
 
+#define FOLIO__LANES for (i32 i = 0; i < 16; i++)
+
 /* n elements of 16 bits, 0 <= n <= 32, zeros behind. */
 static inline vec vec_load_halves_n(const u16 *p, i32 n)
 {
@@ -48,5 +50,50 @@ static inline void vec_store_rounded(u16 *p, vec a)
 {
     vec_store_bf16_n(p, a, 16);
 }
+
+/* [16 keys][4 rows], four keys a vector: lane i belongs to row i % 4. */
+
+static inline vec vec_four_load(const float x[4]) /* x[i % 4] */
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = x[i % 4];
+    return r;
+}
+
+static inline vec vec_four_max(vec a) /* over the lanes of a row, in all of them */
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = fmaxf(fmaxf(a.x[i % 4], a.x[i % 4 + 4]), fmaxf(a.x[i % 4 + 8], a.x[i % 4 + 12]));
+    return r;
+}
+
+static inline vec vec_four_sum(vec a)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = (a.x[i % 4] + a.x[i % 4 + 8]) + (a.x[i % 4 + 4] + a.x[i % 4 + 12]);
+    return r;
+}
+
+/* [16 keys][4 rows] -> [4 rows][16 keys] */
+static inline void vec_four_transpose(const vec a[4], vec rows[4])
+{
+    for (i32 r = 0; r < 4; r++)
+        for (i32 key = 0; key < 16; key++)
+            rows[r].x[key] = a[key / 4].x[key % 4 * 4 + r];
+}
+
+/* Lanes rounded to bf16 in the first, and in the second slot of pairs; zeros beside them. */
+static inline void vec_store_slots(u32 *first, u32 *second, vec a)
+{
+    for (i32 i = 0; i < 16; i++) {
+        first[i] = folio__f32_to_bf16(a.x[i]);
+        second[i] = first[i] << 16;
+    }
+}
+
+#undef FOLIO__LANES
 
 #endif

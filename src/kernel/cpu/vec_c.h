@@ -178,9 +178,10 @@ static inline vec vec_exp2_scale(vec p, vec n, vec x, float least)
 
 static inline vec vec_load_n(const float *p, i32 n)
 {
-    vec r;
+    vec r = vec_zero();
     FOLIO__LANES
-    r.x[i] = i < n ? p[i] : 0.0f;
+    if (i < n) /* p may lie between two floats: pairs of 16 bits */
+        memcpy(&r.x[i], (const u8 *)p + 4 * i, sizeof(float));
     return r;
 }
 
