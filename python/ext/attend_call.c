@@ -129,6 +129,15 @@ void ext_call_release(struct ext_call *call)
         ext_array_release(&call->arrays[i]);
 }
 
+folio_context *ext_call_context(struct ext_state *state, const struct ext_call *call, PyObject *const *objects,
+                                const struct ext_options *options)
+{
+    const DLDevice device = call->arrays[F_Q].tensor.device;
+    if (!ext_mods_call_back(objects + F_MODS))
+        return ext_context(state, options->backend, options->num_threads, device);
+    return ext_context_calling_back(state, options->backend, ext_mod_is_inside() ? 1 : options->num_threads, device);
+}
+
 static int out_shape(const struct ext_call *call, int64_t *shape)
 {
     const struct ext_array *q = &call->arrays[F_Q], *v = &call->arrays[F_V_PAGES];

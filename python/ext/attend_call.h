@@ -73,6 +73,10 @@ int ext_call_make_results(struct ext_state *state, struct ext_call *call, PyObje
 /* The same without memory: shapes and dtypes alone, for a plan. */
 int ext_call_describe_results(struct ext_call *call);
 
+/* The context of such a call; borrowed, NULL with an exception. */
+folio_context *ext_call_context(struct ext_state *state, const struct ext_call *call, PyObject *const *objects,
+                                const struct ext_options *options);
+
 /* About how many multiplications the lengths in host memory ask for; HUGE_VAL when they are elsewhere. */
 double ext_call_work(const struct ext_call *call);
 /* On a GPU a call only launches: other threads have nothing to wait for. */

@@ -22,8 +22,7 @@ static folio_status attend(folio_context *context, const struct ext_call *call, 
 static PyObject *run(struct ext_state *state, struct ext_call *call, PyObject **objects,
                      const struct ext_options *options)
 {
-    folio_context *context =
-        ext_context(state, options->backend, options->num_threads, call->arrays[F_Q].tensor.device);
+    folio_context *context = ext_call_context(state, call, objects, options);
     if (!context || ext_call_make_results(state, call, objects, options->return_lse) < 0)
         return NULL;
     PyObject *const *const mods = objects + F_MODS;
@@ -41,8 +40,7 @@ static PyObject *tell(struct ext_state *state, struct ext_call *call, PyObject *
                       const struct ext_options *options)
 {
     enum { TEXT_BYTES = 8192 };
-    folio_context *context =
-        ext_context(state, options->backend, options->num_threads, call->arrays[F_Q].tensor.device);
+    folio_context *context = ext_call_context(state, call, objects, options);
     if (!context || ext_call_describe_results(call) < 0)
         return NULL;
     char *text = PyMem_Calloc(1, TEXT_BYTES);

@@ -9,12 +9,13 @@ static int32_t backend_for(int32_t backend, DLDevice device)
     return device.device_type == kDLCUDA ? FOLIO_BACKEND_CUDA : FOLIO_BACKEND_CPU;
 }
 
-folio_context *ext_context(struct ext_state *state, int32_t backend, int32_t n_threads, DLDevice device)
+static folio_context *find_or_make(struct ext_state *state, int32_t backend, int32_t n_threads, DLDevice device,
+                                   bool calls_back)
 {
     const int32_t resolved = backend_for(backend, device);
     const int32_t ordinal = resolved == FOLIO_BACKEND_CUDA && device.device_type == kDLCUDA ? device.device_id : 0;
     for (const struct ext_context *c = state->contexts; c; c = c->next)
-        if (c->backend == resolved && c->n_threads == n_threads && c->device == ordinal)
+        if (c->backend == resolved && c->n_threads == n_threads && c->device == ordinal && c->calls_back == calls_back)
             return c->context;
 
     struct ext_context *made = PyMem_Malloc(sizeof *made);
@@ -22,8 +23,11 @@ folio_context *ext_context(struct ext_state *state, int32_t backend, int32_t n_t
         PyErr_NoMemory();
         return NULL;
     }
-    *made =
-        (struct ext_context){ .next = state->contexts, .backend = resolved, .n_threads = n_threads, .device = ordinal };
+    *made = (struct ext_context){ .next = state->contexts,
+                                  .backend = resolved,
+                                  .n_threads = n_threads,
+                                  .device = ordinal,
+                                  .calls_back = calls_back };
     const folio_context_config config = {
         .struct_size = sizeof config, .backend = resolved, .n_threads = n_threads, .device = ordinal
     };
@@ -35,6 +39,16 @@ folio_context *ext_context(struct ext_state *state, int32_t backend, int32_t n_t
     }
     state->contexts = made;
     return made->context;
+}
+
+folio_context *ext_context(struct ext_state *state, int32_t backend, int32_t n_threads, DLDevice device)
+{
+    return find_or_make(state, backend, n_threads, device, false);
+}
+
+folio_context *ext_context_calling_back(struct ext_state *state, int32_t backend, int32_t n_threads, DLDevice device)
+{
+    return find_or_make(state, backend, n_threads, device, true);
 }
 
 void ext_contexts_free(struct ext_state *state)

@@ -75,6 +75,7 @@ struct ext_context {
     struct ext_context *next;
     folio_context *context;
     int32_t backend, n_threads, device;
+    bool calls_back;
 };
 
 struct ext_state {
@@ -107,6 +108,9 @@ int ext_read_word(const char *name, PyObject *value, const char *const *words, i
 
 /* Borrowed; NULL with an exception. backend AUTO: CUDA for a tensor on a GPU, else CPU. */
 folio_context *ext_context(struct ext_state *state, int32_t backend, int32_t n_threads, DLDevice device);
+/* One with threads of its own, for calls whose mods call Python back: those threads wait for the interpreter, and
+ * nobody who holds the interpreter may wait for them. */
+folio_context *ext_context_calling_back(struct ext_state *state, int32_t backend, int32_t n_threads, DLDevice device);
 void ext_contexts_free(struct ext_state *state);
 
 #endif

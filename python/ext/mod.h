@@ -40,6 +40,8 @@ PyObject *ext_mods_explain(PyObject *const *mods, const char *text);
 
 /* mod_tile.c: a folio_tile_callback whose user is a struct ext_mod. */
 folio_status ext_mod_tile(void *user, float *scores, const folio_tile *where);
+/* Is this thread within such a call? Then the threads of its context are taken. */
+bool ext_mod_is_inside(void);
 
 extern PyType_Spec ext_mod_spec;
 /* Methods of the module, for folio._mods. */

@@ -20,6 +20,26 @@ static void keep_error(struct ext_mod *self)
         self->error = error;
 }
 
+/* The mark of a tile, in the dict of the Python thread. */
+static const char inside[] = "folio.tile";
+
+bool ext_mod_is_inside(void)
+{
+    PyObject *of_thread = PyThreadState_GetDict();
+    return of_thread && PyDict_GetItemString(of_thread, inside);
+}
+
+/* Mark the thread, or take the mark off; true if it had one. */
+static bool mark(bool on)
+{
+    const bool was = ext_mod_is_inside();
+    PyObject *of_thread = PyThreadState_GetDict();
+    if (of_thread && on != was &&
+        (on ? PyDict_SetItemString(of_thread, inside, Py_True) : PyDict_DelItemString(of_thread, inside)) < 0)
+        PyErr_Clear();
+    return was;
+}
+
 static bool call(struct ext_mod *self, PyObject *memory, const folio_tile *t)
 {
     PyObject *result = PyObject_CallFunction(self->function, "OLLLLLLL", memory, (long long)t->b, (long long)t->h,
@@ -38,6 +58,7 @@ folio_status ext_mod_tile(void *user, float *scores, const folio_tile *where)
     const PyGILState_STATE gil = PyGILState_Ensure();
     PyObject *memory =
         PyMemoryView_FromMemory((char *)scores, (Py_ssize_t)(n_floats * (int64_t)sizeof *scores), PyBUF_WRITE);
+    const bool was_inside = mark(true);
     const bool is_good = memory && call(self, memory, where);
     if (!is_good)
         keep_error(self);
@@ -46,6 +67,7 @@ folio_status ext_mod_tile(void *user, float *scores, const folio_tile *where)
         PyErr_Clear();
     Py_XDECREF(released);
     Py_XDECREF(memory);
+    mark(was_inside);
     PyGILState_Release(gil);
     return is_good ? FOLIO_OK : FOLIO_EINVAL;
 }

@@ -16,6 +16,7 @@ struct plan {
     struct ext_array like[N_FIELDS]; /* q, k_pages, v_pages, out, lse as planned, without their memory */
     double work;                     /* multiplications of one run */
     int n_running;                   /* runs in flight, in other threads */
+    bool made_inside;                /* a callable of another call: it has no threads to wait for */
 };
 
 static struct ext_state *state_of(PyObject *self)
@@ -28,8 +29,7 @@ static struct ext_state *state_of(PyObject *self)
 static struct plan *plan_of(struct ext_state *state, struct ext_call *call, PyObject **objects,
                             const struct ext_options *options)
 {
-    folio_context *context =
-        ext_context(state, options->backend, options->num_threads, call->arrays[F_Q].tensor.device);
+    folio_context *context = ext_call_context(state, call, objects, options);
     if (!context || ext_call_describe_results(call) < 0)
         return NULL;
     struct plan *self = (struct plan *)PyType_GenericAlloc(state->plan_type, 0);
@@ -37,6 +37,7 @@ static struct plan *plan_of(struct ext_state *state, struct ext_call *call, PyOb
         return NULL;
     self->context = context;
     self->options = *options;
+    self->made_inside = ext_mod_is_inside();
     folio_status status = folio_plan_create(&self->plan, context, &call->args);
     if (status == FOLIO_OK)
         status = folio_plan_update(self->plan, &call->args, call->stream);
@@ -120,6 +121,12 @@ static PyObject *run_call(struct plan *self, struct ext_state *state, struct ext
         ext_call_make_results(state, call, objects, return_lse) < 0)
         return NULL;
     PyObject *const *const mods = objects + F_MODS;
+    if (ext_mods_call_back(mods) && !self->made_inside && ext_mod_is_inside()) {
+        PyErr_SetString(state->state_error,
+                        "plan: its mods are callables, and it runs within one; use attention() or a "
+                        "plan made there");
+        return NULL;
+    }
     if (ext_mods_enter(mods) < 0)
         return NULL;
     const folio_status status = attend(self, call, mods);

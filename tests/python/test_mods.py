@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""score_mod=, mask_mod=, block_mask= with NumPy: every way in gives the float64 oracle's answer."""
+"""score_mod= and mask_mod= with NumPy: every way in gives the float64 oracle's answer."""
 import gc
 import threading
 
@@ -231,97 +231,38 @@ def test_a_callable_may_attend_itself():
     same(p, attend(p, score_mod=nested), "nested")
 
 
-# -- block masks ---------------------------------------------------------------------------------------------------
+def test_callables_within_callables_and_beside_short_calls():
+    """All with four threads: nobody waits for threads that wait for the interpreter."""
+    p = oracle.problem(3, kv_lens=[300, 200, 200, 100], q_lens=[40, 30, 20, 20])
+    small = oracle.problem(2, kv_lens=[40, 30, 20], q_lens=[3, 4, 5])
+    function = SCORES["soft cap"][1]
+    made_outside = folio.plan(small.q, small.k_pages, small.v_pages, **small.arguments(), score_mod=function,
+                              num_threads=4)
+    same_small = oracle.expect(small, score_mod=function)
+    done = threading.Event()
 
+    def nested(score, b, h, q_idx, kv_idx):
+        plan = folio.plan(small.q, small.k_pages, small.v_pages, **small.arguments(), score_mod=function, num_threads=4)
+        oracle.assert_close(plan.run(small.q, small.k_pages, small.v_pages), same_small[0])
+        same(small, attend(small, score_mod=function, num_threads=4), "within", score_mod=function)
+        with pytest.raises(folio.StateError, match="within"):
+            made_outside.run(small.q, small.k_pages, small.v_pages)
+        return function(score, b, h, q_idx, kv_idx)
 
-def blocks(keep, q_block, kv_block):
-    """The four arrays of a bool mask [B, H, m, n]: blocks kept whole, and those kept in part."""
-    b, h, m, n = keep.shape
-    rows, cols = -(-m // q_block), -(-n // kv_block)
-    padded = np.zeros((b, h, rows * q_block, cols * kv_block), bool)
-    padded[:, :, :m, :n] = keep
-    tiles = padded.reshape(b, h, rows, q_block, cols, kv_block)
-    some, whole = tiles.any((3, 5)), tiles.all((3, 5))
+    def short_calls():
+        while not done.is_set():
+            attend(small, num_threads=4, backend="ref")
+            attend(small, num_threads=4)
 
-    def lists(chosen):
-        order = np.argsort(~chosen, axis=-1, kind="stable").astype(np.int32)
-        return chosen.sum(-1).astype(np.int32), order
-
-    return *lists(some & ~whole), *lists(whole)
-
-
-def causal_mask(m, n, offset):
-    return (np.arange(n) <= np.arange(m)[:, None] + offset)[None, None]
-
-
-@pytest.mark.parametrize("q_block, kv_block", [(1, 1), (4, 8), (3, 5), (128, 128), (16, 7)])
-def test_block_masks_of_any_size(q_block, kv_block, backend):
-    p = problem()
-    keep = causal_mask(9, 70, 30)
-    arrays = blocks(keep, q_block, kv_block)
-    block_mask = folio.BlockMask(*arrays, (q_block, kv_block), "kv <= q + 30")
-    want = {"mask_mod": lambda b, h, i, j: j <= i + 30}
-    same(p, attend(p, block_mask=block_mask, backend=backend), "text", **want)
-    block_mask = folio.BlockMask(*arrays, (q_block, kv_block), lambda b, h, i, j: j <= i + 30)
-    same(p, attend(p, block_mask=block_mask, backend=backend), "callable", **want)
-    plan = folio.plan(p.q, p.k_pages, p.v_pages, **p.arguments(), block_mask=block_mask, mask_mod="kv % 2 == 0")
-    del block_mask, arrays
-    gc.collect()
-    same(p, plan.run(p.q, p.k_pages, p.v_pages, return_lse=True), "both",
-         mask_mod=lambda b, h, i, j: (j <= i + 30) & (j % 2 == 0))
-
-
-def test_absent_blocks_are_not_read():
-    p = oracle.problem(5, kv_lens=[64], q_lens=[8], page_size=4)
-    num, indices = np.array([[[2]]], np.int32), np.array([[[[7, 1] + [-1] * 6]]], np.int32)
-    keep = lambda b, h, i, j: (j // 8 == 1) | (j // 8 == 7)  # noqa: E731
-    want = oracle.expect(p, mask_mod=lambda *at: np.broadcast_to(keep(*at), (8, 64)))
-    for page in range(16):
-        if page // 2 not in (1, 7):
-            p.k_pages[p.page_table[0, page]] = p.v_pages[p.page_table[0, page]] = np.nan
-    got = attend(p, block_mask=folio.BlockMask(num, indices, None, None, (8, 8)))
-    oracle.assert_close(got[0], want[0])
-    full = folio.BlockMask(np.zeros_like(num), np.zeros_like(indices), num, indices, 8, "false")
-    oracle.assert_close(attend(p, block_mask=full)[0], want[0])
-
-
-ONE = np.ones((1, 1, 1), np.int32)
-ZERO = np.zeros((1, 1, 1, 4), np.int32)
-
-
-@pytest.mark.parametrize("error, words, arguments", [
-    (TypeError, "kv_num_blocks", (None, ZERO, None, None, 128)),
-    (TypeError, "kv_num_blocks.*f32", (ONE.astype(np.float32), ZERO, None, None, 128)),
-    (ValueError, "kv_indices", (ONE, ZERO[0], None, None, 128)),
-    (ValueError, "kv_indices", (ONE, np.zeros((1, 1, 2, 4), np.int32), None, None, 128)),
-    (ValueError, "full_kv", (ONE, ZERO, ONE, None, 128)),
-    (ValueError, "q_block.*0", (ONE, ZERO, None, None, (0, 128))),
-    (TypeError, "block_size.*1.5", (ONE, ZERO, None, None, 1.5)),
-    (TypeError, "block_size", (ONE, ZERO, None, None, (1, 2, 3))),
-    (IndexError, "kv_indices.*4", (ONE, ZERO + 4, None, None, 128)),
-    (IndexError, "kv_indices.*-1", (ONE, ZERO - 1, None, None, 128)),
-    (IndexError, "kv_num_blocks.*5", (ONE * 5, ZERO, None, None, 128)),
-    (IndexError, "full_kv_num_blocks.*-1", (ONE, ZERO, -ONE, ZERO, 128)),
-    (TypeError, "mask_mod", (ONE, ZERO, None, None, 128, 3)),
-])
-def test_malformed_block_masks(error, words, arguments):
-    with pytest.raises(error, match=words) as caught:
-        folio.BlockMask(*arguments)
-    assert caught.type is error
-
-
-@pytest.mark.parametrize("error, words, block_mask", [
-    (ValueError, "block_mask: batch 3", lambda: folio.BlockMask(ONE.repeat(3, 0), ZERO.repeat(3, 0), None, None, 128)),
-    (ValueError, "block_mask: 3 heads", lambda: folio.BlockMask(ONE.repeat(3, 1), ZERO.repeat(3, 1), None, None, 128)),
-    (ValueError, "block_mask.*8 query rows.*9", lambda: folio.BlockMask(ONE, ZERO, None, None, (8, 128))),
-    (ValueError, "block_mask.*64 keys.*70", lambda: folio.BlockMask(ONE, ZERO, None, None, (128, 16))),
-    (TypeError, "block_mask.*ndarray", lambda: ONE),
-    (ValueError, "text: line 1", lambda: folio.BlockMask(ONE, ZERO, None, None, 128, "kv +")),
-])
-def test_block_masks_of_another_call(error, words, block_mask):
-    p = problem()
-    with pytest.raises(error, match=words):
-        attend(p, block_mask=block_mask())
+    beside = threading.Thread(target=short_calls)
+    beside.start()
+    try:
+        got = attend(p, score_mod=nested, num_threads=4)
+    finally:
+        done.set()
+        beside.join()
+    same(p, got, "nested", score_mod=function)
+    oracle.assert_close(made_outside.run(small.q, small.k_pages, small.v_pages), same_small[0])
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------
@@ -364,7 +305,8 @@ def test_a_bad_text_is_refused_when_made():
 
 def test_explain_says_which_way_a_mod_went():
     p = problem()
-    block_mask = folio.BlockMask(ONE, ZERO, None, None, 128, lambda b, h, i, j: j <= i)
+    one, zero = np.ones((1, 1, 1), np.int32), np.zeros((1, 1, 1, 1), np.int32)
+    block_mask = folio.BlockMask(one, zero, None, None, 128, lambda b, h, i, j: j <= i)
     text = folio.explain(p.q, p.k_pages, p.v_pages, **p.arguments(), score_mod="score * 2",
                          mask_mod=lambda b, h, i, j: j <= i, block_mask=block_mask)
     assert "\nway of score_mod: text\n" in text
