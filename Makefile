@@ -30,7 +30,8 @@ check-all: setup-check-all
 bench: all
 	build/folio bench
 
-bench-peers: all setup-python
+# folio beside other systems' attention on this CPU, fetched into .venv-peers
+bench-peers: all setup-peers
 	@bench/peers/run
 
 # fuzz SECONDS=60: every fuzzer for that long, from the corpus that ships with the project

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One peer beside folio: the same inputs, one reference, and times taken in turn.
+
+A peer's script calls run(name, types, prepare). For every case and type
+
+    inputs ──► float64 reference ──► both outputs checked ──► probe folio peer  probe folio peer  ...   one JSON line
+
+prepare(case, kind, q, k, v, n_layers) gets NumPy arrays of float32 that `kind` holds exactly, and returns a Ready; it
+raises Unsupported(reason) for what the peer does not do, and the line says so. Decode turns through so many copies of K
+and V that they come from memory; its probe is the read bandwidth. Prefill's probe is the multiply-adds of the peak.
+"""
+import argparse
+import ctypes
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+
+import folio
+import ml_dtypes
+import numpy as np
+
+Q_HEADS, KV_HEADS, DIM = 32, 8, 128  # one layer of Llama 3 8B
+SCALE = DIM**-0.5
+COLD_BYTES = 256 << 20  # of K and V, all layers: past every cache
+PARK_S = 0.004  # lets the other side's spinning threads go to sleep
+TYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+BOUNDS = {"f32": 2e-5, "f16": 4e-3, "bf16": 3e-2}  # of an output's error, standard normal inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    batch: int
+    q_len: int
+    kv_len: int
+
+    @property
+    def is_decode(self):
+        return self.q_len == 1
+
+    @property
+    def pairs(self):
+        """Visible pairs of a query row and a key, causal bottom-right, of one head."""
+        return self.batch * sum(self.kv_len - self.q_len + i + 1 for i in range(self.q_len))
+
+    def kv_bytes(self, size):
+        return 2 * self.batch * self.kv_len * KV_HEADS * DIM * size
+
+    @property
+    def rows(self):
+        """The query rows that are checked."""
+        return sorted({0, self.q_len // 2, self.q_len - 1})
+
+
+CASES = [Case("decode 1 x 4096", 1, 1, 4096), Case("decode 8 x 2048", 8, 1, 2048),
+         Case("prefill 1024", 1, 1024, 1024), Case("chunk 512 on 4096", 1, 512, 4096)]
+
+
+class Unsupported(Exception):
+    """The peer does not do this case."""
+
+
+@dataclasses.dataclass
+class Ready:
+    """What prepare gives: run(layer) once computes; output() then gives [B, Q, Hq, D] of the last run, float32."""
+
+    run: Callable[[int], object]
+    output: Callable[[], np.ndarray]
+    page_size: int = 128  # the peer's own, else what folio is given
+    note: str = ""
+
+
+# -- inputs and the reference ------------------------------------------------------------------------------------------
+
+
+def inputs(case, kind):
+    """q [B, Q, Hq, D], k and v [B, KV, Hk, D] float32, exactly representable in kind."""
+    rng = np.random.default_rng(1)
+    for n, heads in ((case.q_len, Q_HEADS), (case.kv_len, KV_HEADS), (case.kv_len, KV_HEADS)):
+        yield rng.standard_normal((case.batch, n, heads, DIM), np.float32).astype(TYPES[kind]).astype(np.float32)
+
+
+def reference(case, q, k, v):
+    """{row: [B, Hq, D] float64}"""
+    group = Q_HEADS // KV_HEADS
+    want = {}
+    for i in case.rows:
+        n = case.kv_len - case.q_len + i + 1
+        q64 = q[:, i].reshape(case.batch, KV_HEADS, group, DIM).astype(np.float64)
+        scores = SCALE * np.einsum("bhgd,bnhd->bhgn", q64, k[:, :n].astype(np.float64))
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        out = np.einsum("bhgn,bnhd->bhgd", weights / weights.sum(-1, keepdims=True), v[:, :n].astype(np.float64))
+        want[i] = out.reshape(case.batch, Q_HEADS, DIM)
+    return want
+
+
+def error(want, got):
+    return max(float(np.abs(got[:, i].astype(np.float64) - x).max()) for i, x in want.items())
+
+
+def layers(case, size):
+    """Copies of K and V that a case turns through."""
+    return max(2, -(-COLD_BYTES // case.kv_bytes(size))) if case.is_decode else 2
+
+
+# -- folio -------------------------------------------------------------------------------------------------------------
+
+
+def prepare_folio(case, kind, q, k, v, n_layers, page_size, n_threads):
+    """Pages [n, Hk, page, D] in random order, one plan; a Ready."""
+    dtype = TYPES[kind]
+    columns = -(-case.kv_len // page_size)
+    table = np.random.default_rng(2).permutation(case.batch * columns).astype(np.int32).reshape(case.batch, columns)
+    slots = (table[:, :, None].astype(np.int64) * page_size + np.arange(page_size)).reshape(case.batch, -1)
+    pages = []
+    for _ in range(n_layers):
+        pair = [np.zeros((case.batch * columns, KV_HEADS, page_size, DIM), dtype) for _ in range(2)]
+        folio.append(k.reshape(-1, KV_HEADS, DIM), v.reshape(-1, KV_HEADS, DIM), *pair,
+                     slots[:, : case.kv_len].ravel(), "HND")
+        pages.append(pair)
+    rows = q.reshape(-1, Q_HEADS, DIM).astype(dtype)
+    out = np.empty_like(rows)
+    plan = folio.plan(rows, *pages[0], kv_lens=[case.kv_len] * case.batch, page_table=table, layout="HND",
+                      q_indptr=list(range(0, len(rows) + 1, case.q_len)), causal="bottom_right", scale=SCALE,
+                      num_threads=n_threads)
+    return Ready(lambda i: plan.run(rows, *pages[i], out=out),
+                 lambda: out.astype(np.float32).reshape(case.batch, case.q_len, Q_HEADS, DIM))
+
+
+# -- times -------------------------------------------------------------------------------------------------------------
+
+
+class Probe:
+    """The probe of `folio bench`, from build/libfolio_probe.so: what this machine does at most, right now."""
+
+    def __init__(self, path, n_threads):
+        self._lib = ctypes.CDLL(path)
+        self._lib.probe_open.restype = ctypes.c_void_p
+        self._lib.probe_open.argtypes = [ctypes.c_int, ctypes.c_int]
+        for name, arguments in (("probe_read_gb_s", [ctypes.c_void_p, ctypes.c_double]),
+                                ("probe_peak_gflop_s", [ctypes.c_void_p, ctypes.c_bool, ctypes.c_double])):
+            function = getattr(self._lib, name)
+            function.restype, function.argtypes = ctypes.c_double, arguments
+        self._probe = self._lib.probe_open(n_threads, 0)
+        if not self._probe:
+            raise MemoryError("probe_open")
+
+    def measure(self, case, kind):
+        """GB/s for decode, GFLOP/s for prefill."""
+        if case.is_decode:
+            return self._lib.probe_read_gb_s(self._probe, 0.005)
+        return self._lib.probe_peak_gflop_s(self._probe, kind == "bf16", 0.005)
+
+
+def quantiles(values):
+    """[median, p10, p90, least]: on a busy machine only the least tells sides apart that wait for all their threads."""
+    return [float(np.quantile(values, x)) for x in (0.5, 0.1, 0.9, 0)]
+
+
+def compare(case, kind, ours, peer, n_layers, probe, reps):
+    """Times in ms and the shares of the probe, taken in turn."""
+    times, probes = {"folio": [], "peer": []}, []
+    for _ in range(2):
+        ours.run(0)
+        peer.run(0)
+    for i in range(reps):
+        time.sleep(PARK_S)
+        probes.append(probe.measure(case, kind))
+        for name, side in (("folio", ours), ("peer", peer)):
+            time.sleep(PARK_S)
+            start = time.perf_counter()
+            side.run(i % n_layers)
+            times[name].append(1e3 * (time.perf_counter() - start))
+    result = {name: quantiles(x) for name, x in times.items()}
+    speed, low, high, _ = quantiles(probes)
+    size = TYPES[kind].itemsize
+    work = case.kv_bytes(size) * 1e-9 if case.is_decode else 4 * DIM * Q_HEADS * case.pairs * 1e-9
+    shares = {f"{name}_share": work / speed / (1e-3 * x[0]) for name, x in result.items()}
+    named = {f"{name}_times": x for name, x in result.items()}
+    return named | shares | {"probe": speed, "probe_moved": high / low - 1}
+
+
+# -- one peer ----------------------------------------------------------------------------------------------------------
+
+
+def measure(name, case, kind, prepare, probe, options):
+    q, k, v = inputs(case, kind)
+    n_layers = layers(case, TYPES[kind].itemsize)
+    line = {"peer": name, "case": case.name, "type": kind, "threads": options.threads}
+    try:
+        peer = prepare(case, kind, q, k, v, n_layers)
+    except Unsupported as reason:
+        return line | {"unsupported": str(reason)}
+    ours = prepare_folio(case, kind, q, k, v, n_layers, peer.page_size, options.threads)
+    want, errors = reference(case, q, k, v), {}
+    for side, ready in (("folio", ours), ("peer", peer)):
+        ready.run(n_layers - 1)
+        errors[f"{side}_error"] = error(want, ready.output())
+        if not errors[f"{side}_error"] < BOUNDS[kind]:
+            return line | errors | {"unsupported": f"{side} is wrong by {errors[f'{side}_error']:.1e}"}
+    reps = options.reps or (20 if case.is_decode else 7)
+    times = compare(case, kind, ours, peer, n_layers, probe, reps)
+    return line | errors | times | {"page_size": peer.page_size, "note": peer.note}
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--reps", type=int, default=0, help="repetitions; 0 = 20 for decode, 7 for prefill")
+    parser.add_argument("--cases", default="", help="only cases whose name contains this")
+    parser.add_argument("--probe", required=True, help="libfolio_probe.so")
+    return parser.parse_args()
+
+
+def run(name, kinds, prepare, options=None):
+    """Every case and type of a peer; a JSON line each on stdout."""
+    options = options or arguments()
+    probe = Probe(options.probe, options.threads)
+    for kind in kinds:
+        for case in CASES:
+            if options.cases in case.name:
+                print(json.dumps(measure(name, case, kind, prepare, probe, options)), flush=True)
