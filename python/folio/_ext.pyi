@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the C side. Arrays: NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__ or a buffer."""
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
+from folio._mods import Mod
 
 _Array = TypeVar("_Array")
 _AnyArray: TypeAlias = Any
@@ -12,6 +13,7 @@ _Indices: TypeAlias = _AnyArray | Sequence[int]
 _Table: TypeAlias = _AnyArray | Sequence[Sequence[int]]
 _Layout: TypeAlias = Literal["NHD", "HND", "FLAT"]
 _Corner: TypeAlias = Literal["top_left", "bottom_right"] | None
+_Mod: TypeAlias = str | Mod | Callable[..., Any] | None
 _Backend: TypeAlias = Literal["auto", "cpu", "cuda", "ref"]
 
 __version__: str
@@ -31,8 +33,8 @@ def attention(
     q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
     align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
     alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
-    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: _Mod = None, mask_mod: _Mod = None, block_mask: Any = None,
+    captures: Mapping[str, Any] | None = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
     lse: _AnyArray | None = None, return_lse: Literal[True], max_q_len: int = 0, max_kv_len: int = 0,
     cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
 ) -> tuple[_Array, _Array]: ...
@@ -43,8 +45,8 @@ def attention(
     q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
     align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
     alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
-    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: _Mod = None, mask_mod: _Mod = None, block_mask: Any = None,
+    captures: Mapping[str, Any] | None = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
     lse: _AnyArray | None = None, return_lse: Literal[False] = False, max_q_len: int = 0, max_kv_len: int = 0,
     cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
 ) -> _Array: ...
@@ -55,8 +57,8 @@ def plan(
     q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
     align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
     alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
-    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: _Mod = None, mask_mod: _Mod = None, block_mask: Any = None,
+    captures: Mapping[str, Any] | None = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
     lse: _AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
     cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
 ) -> Plan: ...
@@ -67,8 +69,8 @@ def explain(
     q_indptr: _Indices | None = None, layout: _Layout = "NHD", page_size: int | None = None, causal: _Corner = None,
     align: _Corner = None, scale: float | None = None, window: tuple[int, int] = (-1, -1), softcap: float = 0.0,
     alibi_slopes: _AnyArray | None = None, sinks: _AnyArray | None = None, mask: _AnyArray | None = None,
-    bias: _AnyArray | None = None, score_mod: Any = None, mask_mod: Any = None, block_mask: Any = None,
-    captures: Any = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
+    bias: _AnyArray | None = None, score_mod: _Mod = None, mask_mod: _Mod = None, block_mask: Any = None,
+    captures: Mapping[str, Any] | None = None, k_scale: Any = None, v_scale: Any = None, out: _AnyArray | None = None,
     lse: _AnyArray | None = None, return_lse: bool = False, max_q_len: int = 0, max_kv_len: int = 0,
     cascade: bool = False, num_splits: int = 0, num_threads: int = 0, stream: Any = None, backend: _Backend = "auto",
 ) -> str: ...

@@ -7,6 +7,7 @@ list, an object, a NumPy array, another module than the frameworks') is translat
 """
 import functools
 import logging
+import sys
 import types
 import weakref
 
@@ -144,7 +145,8 @@ def place(array):
     if not pointer:
         return None
     try:
-        return pointer(), tuple(array.shape), array.stride(), array.dtype, array.requires_grad
+        is_watched = array.requires_grad and sys.modules["torch"].is_grad_enabled()
+        return pointer(), tuple(array.shape), array.stride(), array.dtype, is_watched
     except RuntimeError:  # sparse, meta: the C side says so
         return None
 

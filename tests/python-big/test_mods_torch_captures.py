@@ -154,6 +154,8 @@ def test_tensors_that_can_not_be_captured():
         attend(p, score_mod=score_mod)
     with torch.no_grad():
         same(p, attend(p, score_mod=score_mod), score_mod=of_arrays(score_mod))
+    with pytest.raises(TypeError, match="capture learned: a tensor that requires grad"):
+        attend(p, score_mod=score_mod)  # although it was translated in between
     for spoilt, words in ((learned, "requires grad"), (SLOPES.to_sparse(), "capture x"),
                           (SLOPES.to("meta"), "capture x"), (SLOPES.double(), "float64|f64")):
         with pytest.raises((TypeError, ValueError), match=words):
