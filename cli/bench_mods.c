@@ -8,28 +8,38 @@
 
 enum { WINDOW = 1024, DOCUMENT = 1000, SHORT_KV = 4096, LONG_KV = 32768, TURNS = 2 };
 
+const char *const bench_mods_operations[] = {
+    "ALiBi, 1 on 4096",
+    "ALiBi, 512 on 4096",
+    "soft cap 30, 1 on 4096",
+    "soft cap 30, 512 on 4096",
+    "window 1024, 1 on 4096",
+    "window 1024, 512 on 4096",
+    "window 1024, 1 on 32768",
+    "window 1024, 512 on 32768",
+    "documents against mask=, 1 on 4096",
+    "documents against mask=, 512 on 4096",
+    NULL,
+};
+
+/* What each of them is. */
 static const struct {
-    const char *name;
     i64 q_len, kv_len;
     folio_mod_kind kind;
     const char *text;
 } mods[] = {
-    { "ALiBi, 1 on 4096", 1, SHORT_KV, FOLIO_MOD_SCORE, "score + slopes[h] * (kv - pos)" },
-    { "ALiBi, 512 on 4096", 512, SHORT_KV, FOLIO_MOD_SCORE, "score + slopes[h] * (kv - pos)" },
-    { "soft cap 30, 1 on 4096", 1, SHORT_KV, FOLIO_MOD_SCORE, "30 * tanh(score / 30)" },
-    { "soft cap 30, 512 on 4096", 512, SHORT_KV, FOLIO_MOD_SCORE, "30 * tanh(score / 30)" },
-    { "window 1024, 1 on 4096", 1, SHORT_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
-    { "window 1024, 512 on 4096", 512, SHORT_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
-    { "window 1024, 1 on 32768", 1, LONG_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
-    { "window 1024, 512 on 32768", 512, LONG_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
-    { "documents against mask=, 1 on 4096", 1, SHORT_KV, FOLIO_MOD_MASK, "doc[kv] == doc[pos]" },
-    { "documents against mask=, 512 on 4096", 512, SHORT_KV, FOLIO_MOD_MASK, "doc[kv] == doc[pos]" },
+    { 1, SHORT_KV, FOLIO_MOD_SCORE, "score + slopes[h] * (kv - pos)" },
+    { 512, SHORT_KV, FOLIO_MOD_SCORE, "score + slopes[h] * (kv - pos)" },
+    { 1, SHORT_KV, FOLIO_MOD_SCORE, "30 * tanh(score / 30)" },
+    { 512, SHORT_KV, FOLIO_MOD_SCORE, "30 * tanh(score / 30)" },
+    { 1, SHORT_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
+    { 512, SHORT_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
+    { 1, LONG_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
+    { 512, LONG_KV, FOLIO_MOD_MASK, "pos - kv < 1024" },
+    { 1, SHORT_KV, FOLIO_MOD_MASK, "doc[kv] == doc[pos]" },
+    { 512, SHORT_KV, FOLIO_MOD_MASK, "doc[kv] == doc[pos]" },
 };
 enum { N_MODS = COUNT_OF(mods) };
-
-const char *const bench_mods_operations[] = { mods[0].name, mods[1].name, mods[2].name, mods[3].name,
-                                              mods[4].name, mods[5].name, mods[6].name, mods[7].name,
-                                              mods[8].name, mods[9].name, NULL };
 _Static_assert(COUNT_OF(bench_mods_operations) == N_MODS + 1, "each has a name");
 
 struct mod_bench {
@@ -66,7 +76,7 @@ static bool fill_arrays(struct mod_bench *m, const struct bench_case *c)
 static void set_built_in(struct mod_bench *m, i64 which)
 {
     folio_attend_args *args = &m->built_in.args;
-    switch (mods[which].name[0]) {
+    switch (bench_mods_operations[which][0]) {
     case 'A':
         args->alibi_slopes = &m->slopes.dl;
         break;
@@ -131,7 +141,7 @@ static void close_all(struct mod_bench *m)
 bool bench_mods(const struct bench *bench, struct bench_row *row, char *error, size_t n)
 {
     i64 which = 0;
-    while (mods[which].name != row->c.what)
+    while (bench_mods_operations[which] != row->c.what)
         which++;
     row->c.batch = 1;
     row->c.q_len = mods[which].q_len;
