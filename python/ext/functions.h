@@ -11,6 +11,9 @@ ext_function ext_attention, ext_explain, ext_plan;
 ext_function ext_append, ext_gather, ext_copy_pages, ext_pages_from_contiguous, ext_merge;
 ext_function ext_ffi_targets;
 
+/* _row_slots(page_row, first, n_tokens, page_size) -> int64 [n_tokens]: slots of the tokens from position `first` on. */
+PyObject *ext_row_slots(PyObject *module, PyObject *args);
+
 /* The types' specs: plan.c, cache.c. */
 extern PyType_Spec ext_plan_spec, ext_cache_spec;
 
