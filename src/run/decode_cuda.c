@@ -7,7 +7,7 @@
 enum {            /* ring.cuh and decode.cu have these numbers too */
        WARPS = 4, /* consumers */
        THREADS = 8 * 32,
-       GATHER_THREADS = 10 * 32, /* of 8 rows: two producers more */
+       WIDE_THREADS = 10 * 32, /* two producers or two mergers more */
        MAX_SLOTS = 8,
        MIN_SLOTS = 2,
        GOOD_SLOTS = 3, /* worth more than a second buffer of parts */
@@ -106,7 +106,8 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
 {
     const struct cuda_decode_key *key = &folio__cuda_configs[plan->config].decode;
-    plan->block = key->gather && key->rows == 8 ? GATHER_THREADS : THREADS;
+    const bool is_wide = key->gather ? key->rows == 8 : key->rows < 32 && key->d_qk <= 128;
+    plan->block = is_wide ? WIDE_THREADS : THREADS;
     plan->shared_bytes = (size_t)(1024 + plan->decode.n_slots * slot_bytes(key) +
                                   other_bytes(key, plan->span.tile_rows, plan->decode.n_parts));
     plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);

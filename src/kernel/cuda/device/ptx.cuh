@@ -42,6 +42,14 @@ DEVICE void sync_threads(i32 n_threads)
     asm volatile("bar.sync 1, %0;" ::"r"(n_threads) : "memory");
 }
 
+/* What this thread and, by a barrier, its block wrote before is visible to whoever sees the sum, and the reverse. */
+DEVICE u32 add_acq_rel(u32 *counter, u32 n)
+{
+    u32 before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(n) : "memory");
+    return before;
+}
+
 /* ---- copies into shared memory */
 
 struct tensor_map { /* made by the host; 64-byte aligned */

@@ -2,7 +2,7 @@
  * ring.cuh: who works in a block of the decode kernel, and what passes between them.
  *
  *   K producers ──► ring of K tiles ──┐
- *   V producers ──► ring of V tiles ──┼─► 4 consumer warps ──► parts of a leaf ──► 2 merger warps ──► slots, out, lse
+ *   V producers ──► ring of V tiles ──┼─► 4 consumer warps ──► parts of a leaf ──► merger warps ──► slots, out, lse
  *        └────────► jobs, with Q ─────┘
  *
  * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
@@ -21,8 +21,8 @@
 
 enum {
     CONSUMER_WARPS = 4,
-    MERGER_WARPS = 2,
-    PRODUCERS = CONFIG_GATHER && CONFIG_ROWS == 8 ? 2 : 1, /* warps for K, and for V */
+    MERGER_WARPS = CONFIG_GATHER || CONFIG_ROWS == 32 || CONFIG_D_QK > 128 ? 2 : 4, /* of 10 warps: 168 registers */
+    PRODUCERS = CONFIG_GATHER && CONFIG_ROWS == 8 ? 2 : 1,                          /* warps for K, and for V */
     CONSUMERS = 32 * CONSUMER_WARPS,
     MERGERS = 32 * MERGER_WARPS,
     FIRST_MERGER = CONSUMERS + 2 * PRODUCERS * 32, /* thread */

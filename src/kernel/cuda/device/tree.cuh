@@ -21,6 +21,7 @@
  * order, one part at a time or many at once, so that where a fold happens changes no bit. */
 #pragma once
 #include "kernel/cuda/device/line.cuh"
+#include "kernel/cuda/device/ptx.cuh"
 
 struct part {     /* in shared memory */
     float *o;     /* [rows][TREE_PITCH] */
@@ -87,17 +88,24 @@ DEVICE void slot_store(const struct tree *t, i32 group, i32 slot, const struct p
 }
 
 /* Four columns d, d + 32, d + 64, d + 96 of a row, summed over n <= 32 slots; keep, take: of slot `lane`. Loads run
- * ahead of the sums: the way to the slots is long. */
+ * ahead of the sums, behind the last slot too: the way to the slots is long. */
 DEVICE void fold_columns(float o[4], const float *mine, i64 row, i32 d, float keep, float take, i32 n)
 {
-#pragma unroll TREE_AHEAD
-    for (i32 i = 0; i < n; i++) {
-        const float *from = (const float *)__shfl_sync(~0u, (u64)mine, i) + row;
-        const float k = __shfl_sync(~0u, keep, i), t = __shfl_sync(~0u, take, i);
+    for (i32 first = 0; first < n; first += TREE_AHEAD) {
+        float x[TREE_AHEAD][4];
 #pragma unroll
-        for (i32 c = 0; c < 4; c++) {
-            const float x = __ldcg(from + min(d + 32 * c, TREE_D_V - 1));
-            o[c] = __fmaf_rn(o[c], k, __fmul_rn(x, t));
+        for (i32 i = 0; i < TREE_AHEAD; i++) {
+            const float *from = (const float *)__shfl_sync(~0u, (u64)mine, min(first + i, n - 1)) + row;
+#pragma unroll
+            for (i32 c = 0; c < 4; c++)
+                x[i][c] = __ldcg(from + min(d + 32 * c, TREE_D_V - 1));
+        }
+#pragma unroll
+        for (i32 i = 0; i < TREE_AHEAD; i++) {
+            const float k = __shfl_sync(~0u, keep, (first + i) & 31), t = __shfl_sync(~0u, take, (first + i) & 31);
+#pragma unroll
+            for (i32 c = 0; c < 4; c++)
+                o[c] = first + i < n ? __fmaf_rn(o[c], k, __fmul_rn(x[i][c], t)) : o[c];
         }
     }
 }
@@ -153,11 +161,9 @@ DEVICE bool arrive(const struct tree *t, i32 group, i32 which, i32 n, i32 n_all)
     u32 *counter = t->work->counters + ((i64)group * t->n_kv_heads + t->head) * 2 + which;
     TREE_SYNC();
     if (TREE_TID == 0) {
-        __threadfence();
-        const i32 is_last = atomicAdd(counter, (u32)n) + (u32)n == (u32)n_all;
+        const i32 is_last = add_acq_rel(counter, (u32)n) + (u32)n == (u32)n_all;
         if (is_last)
             *counter = 0;
-        __threadfence();
         *t->flag = is_last;
     }
     TREE_SYNC();
@@ -187,10 +193,17 @@ DEVICE i32 start_leaf(const struct tree *t, const struct unit *u, i32 group)
 }
 
 /* The group that holds a leaf of a unit, the last that begins at or before it; first holds the unit's or node's
- * first. */
+ * first. By a whole warp, a leaf a lane: 32 groups are looked up at once, and more only where the leaf is further. */
 DEVICE i32 group_of_leaf(const struct tree *t, const struct unit *u, i32 first, i32 leaf)
 {
-    i32 low = first, high = t->work->n_groups - 1;
+    const i32 last = t->work->n_groups - 1, near = first + (TREE_TID & 31);
+    const i32 begin = near <= last ? start_leaf(t, u, near) : 0x7fffffff;
+    i32 low = 0;
+#pragma unroll
+    for (i32 step = 16; step; step /= 2)
+        low += __shfl_sync(~0u, begin, low + step) <= leaf ? step : 0;
+    i32 high = low == 31 ? last : first + low;
+    low += first;
     while (low < high) {
         const i32 middle = (low + high + 1) / 2;
         if (start_leaf(t, u, middle) <= leaf)
@@ -198,6 +211,7 @@ DEVICE i32 group_of_leaf(const struct tree *t, const struct unit *u, i32 first, 
         else
             high = middle - 1;
     }
+    __syncwarp();
     return low;
 }
 
@@ -212,15 +226,23 @@ DEVICE i32 node_slot(const struct tree *t, const struct unit *u, i32 begin, i32 
 
 /* ---- what is cut */
 
-/* A node that is complete in slots -> t->node, then its own slot. */
+DEVICE bool is_one_node(const struct unit *u)
+{
+    return u->leaf_begin / NODE_LEAVES == (u->leaf_end - 1) / NODE_LEAVES;
+}
+
+/* A node that is complete in slots -> t->node, then its own slot; or t->root, where it is the whole unit. */
 DEVICE void node_finish(const struct tree *t, const struct unit *u, i32 node, i32 first)
 {
     const i32 lane = TREE_TID & 31, end = node_end(u, node), behind = start_leaf(t, u, first + 1);
     const i32 leaf = min(behind + lane - 1, end - 1); /* lane 0: the prefix */
-    const i32 group = lane == 0 ? first : group_of_leaf(t, u, first, leaf);
+    const i32 holder = group_of_leaf(t, u, first, leaf), group = lane == 0 ? first : holder;
     const float *mine = slot_at(t, group, lane == 0 ? SLOT_PREFIX : leaf % NODE_LEAVES);
     slots_fold(t, &t->node, mine, 1 + end - behind, u->n_rows, true);
-    slot_store(t, first, node_slot(t, u, start_leaf(t, u, first), node), &t->node, u->n_rows);
+    if (is_one_node(u))
+        part_fold(&t->root, &t->node, u->n_rows, true);
+    else
+        slot_store(t, first, node_slot(t, u, start_leaf(t, u, first), node), &t->node, u->n_rows);
 }
 
 /* A unit whose nodes are all in slots -> t->root. */
@@ -282,8 +304,8 @@ DEVICE bool tree_add(const struct tree *t, const struct unit *u, i32 leaf, i32 b
         return false;
     if (begin == u->leaf_begin && end == u->leaf_end)
         return true;
-    if (*done == 0)
-        return false;
+    if (*done == 0 || is_one_node(u))
+        return *done != 0; /* one arrival was enough */
     const i32 first = begin > u->leaf_begin ? t->start.unit_first : t->group;
     if (!arrive(t, first, 1, *done, u->leaf_end - u->leaf_begin))
         return false;
