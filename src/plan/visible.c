@@ -1,22 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * visible.c: which keys causal masking and the window leave to some rows. */
-#include "base/bits.h"
+#include "kernel/visible.h"
 #include "plan/plan.h"
 
-/* Of one row: [begin, end) within the sequence's keys. Limits are compared before they are added: they may be huge. */
+/* Of one row: [begin, end) within the sequence's keys. */
 static struct plan_keys keys_of_row(const struct plan_shape *shape, i64 q_len, i64 kv_len, i64 row)
 {
-    const i64 position = shape->align == ALIGN_TOP_LEFT ? row : row + kv_len - q_len;
-    i64 begin = 0, end = kv_len;
-    if (shape->causal == CAUSAL_TOP_LEFT)
-        end = min_i64(end, row + 1);
-    if (shape->causal == CAUSAL_BOTTOM_RIGHT)
-        end = min_i64(end, row + kv_len - q_len + 1);
-    if (shape->window_left >= 0 && position > shape->window_left)
-        begin = position - shape->window_left;
-    if (shape->window_right >= 0 && end - 1 - position > shape->window_right)
-        end = position + shape->window_right + 1;
-    return (struct plan_keys){ begin, max_i64(end, begin) };
+    const struct visible_rule rule = { shape->window_left, shape->window_right, shape->causal, shape->align };
+    const struct visible_keys keys = visible_keys_of_row(rule, q_len, kv_len, row);
+    return (struct plan_keys){ keys.begin, max_i64(keys.end, keys.begin) };
 }
 
 /* Neither end ever falls from row to row: from the first row's begin to the last row's end holds them all. */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * keys.h: which keys causal masking and the window leave to a row: always one interval.
- *
- *   keys of a row      0 ......[begin ########## end)...... kv_len
- *   both families skip what lies outside the union of their rows, and mask the ragged edges */
+ * keys.h: the interval of keys that a row of an item sees, and intervals of several rows: both families skip what lies
+ * outside the union of their rows, and mask the ragged edges. */
 #ifndef FOLIO_KERNEL_CPU_KEYS_H
 #define FOLIO_KERNEL_CPU_KEYS_H
 
 #include "base/bits.h"
 #include "kernel/args.h"
+#include "kernel/visible.h"
 
 struct keys {
     i64 begin, end; /* empty when begin >= end */
@@ -30,25 +29,16 @@ static inline i64 row_position(const struct attend_args *args, const struct atte
 {
     if (item->rows)
         return shared_row(args, item, row)->position;
-    return args->align == ALIGN_TOP_LEFT ? row : row + item->kv_len - item->q_len;
+    return visible_position(args->align, item->q_len, item->kv_len, row);
 }
 
 static inline struct keys keys_of_row(const struct attend_args *args, const struct attend_item *item, i64 row)
 {
-    const i64 n = item->kv_len, p = row_position(args, item, row);
-    struct keys keys = { 0, n };
     if (item->rows)
-        return keys;
-    if (args->causal == CAUSAL_TOP_LEFT)
-        keys.end = min_i64(n, row + 1);
-    else if (args->causal == CAUSAL_BOTTOM_RIGHT)
-        keys.end = min_i64(n, row + n - item->q_len + 1);
-    if (args->window_left >= 0 && args->window_left < p) /* compared first: the limits may be huge */
-        keys.begin = p - args->window_left;
-    if (args->window_right >= 0 && args->window_right < keys.end - 1 - p)
-        keys.end = p + args->window_right + 1;
-    keys.begin = max_i64(keys.begin, item->key_begin);
-    return keys;
+        return (struct keys){ 0, item->kv_len };
+    const struct visible_rule rule = { args->window_left, args->window_right, args->causal, args->align };
+    const struct visible_keys keys = visible_keys_of_row(rule, item->q_len, item->kv_len, row);
+    return (struct keys){ max_i64(keys.begin, item->key_begin), keys.end };
 }
 
 /* The part of `keys` inside [begin, end). */
