@@ -246,6 +246,30 @@ static void expect(struct bad *b, folio_context *ctx, folio_error_kind kind, con
     bad_make(b);
 }
 
+/* Of one page of one slot every stride of the scales is 0, as if there were one for all slots. */
+static void scales_of_unused_slots_are_not_judged(void **state)
+{
+    (void)state;
+    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO);
+    struct bad b;
+    bad_make(&b);
+    struct test_tensor one, scale;
+    tensor_make(&one, DTYPE_I8, 4, (i64[]){ 1, 1, 2, 8 }, NULL, 0, false);
+    tensor_make(&scale, DTYPE_F32, 3, (i64[]){ 1, 1, 2 }, NULL, 0, false);
+    for (i64 head = 0; head < 2; head++)
+        tensor_set(&scale, (i64[]){ 0, 0, head }, NAN);
+    tensor_set_index(&b.lens, &(i64){ 0 }, 0);
+    b.args.k_pages = b.args.v_pages = &one.dl;
+    b.args.k_scale = b.args.v_scale = &scale.dl;
+    assert_int_equal(folio_attend(ctx, NULL, &b.args, NULL), FOLIO_OK);
+    for (i64 d = 0; d < 8; d++)
+        assert_true(tensor_get(&b.out, (i64[]){ 0, 0, d }) == 0);
+    tensor_free(&one);
+    tensor_free(&scale);
+    bad_free(&b);
+    folio_context_destroy(&ctx);
+}
+
 static void bad_scales_are_refused(void **state)
 {
     (void)state;
@@ -279,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_is_that_of_the_dequantised_pages),
+        cmocka_unit_test(scales_of_unused_slots_are_not_judged),
         cmocka_unit_test(bad_scales_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,8 @@ folio_status folio__pages_scale_of(struct pages_view *pages, i64 page_size, i32 
                       FOLIO_EINVAL, "%s: [%lld, %lld, %lld]; must be the pages' [%lld, %lld, %d], [1] or [%d]", name,
                       (long long)t->shape[0], (long long)t->shape[1], (long long)t->shape[2], (long long)pages->n_pages,
                       (long long)page_size, (int)n_kv_heads, (int)n_kv_heads);
-        pages->scale_page_stride = t->stride[0];
+        /* Of one page, or none, any stride will do but 0: that says one scale for all slots. */
+        pages->scale_page_stride = t->shape[0] <= 1 ? (i64)sizeof(float) : t->stride[0];
         pages->scale_slot_stride = t->stride[1];
         pages->scale_head_stride = t->stride[2];
         return FOLIO_OK;
