@@ -25,6 +25,7 @@ from folio._ext import (
     pages_from_contiguous,
     plan,
 )
+from folio import _torch_hook
 from folio._mods import BlockMask, Mod
 
 __all__ = [
@@ -45,3 +46,5 @@ __all__ = [
     "pages_from_contiguous",
     "plan",
 ]
+
+_torch_hook.watch()
