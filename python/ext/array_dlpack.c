@@ -111,10 +111,8 @@ static bool is_on_gpu(const struct ext_state *state, PyObject *object)
     return yes;
 }
 
-static int add_stream(const struct ext_state *state, PyObject *object, PyObject *keywords)
+static int add_stream(const struct ext_state *state, PyObject *keywords)
 {
-    if (!is_on_gpu(state, object))
-        return 0;
     PyObject *stream = PyLong_FromLongLong(state->export_stream);
     const int failed = stream ? PyDict_SetItem(keywords, state->names[EXT_NAME_stream], stream) : -1;
     Py_XDECREF(stream);
@@ -122,13 +120,13 @@ static int add_stream(const struct ext_state *state, PyObject *object, PyObject 
 }
 
 /* object.__dlpack__(max_version=(1, 1)), or without for exporters that know no version. */
-static PyObject *export(const struct ext_state *state, PyObject *object)
+static PyObject *export(const struct ext_state *state, PyObject *object, bool wants_stream)
 {
     PyObject *method = PyObject_GetAttr(object, state->names[EXT_NAME_dlpack]);
     PyObject *no_args = PyTuple_New(0), *keywords = PyDict_New();
     PyObject *version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
     PyObject *capsule = NULL;
-    if (method && no_args && keywords && version && add_stream(state, object, keywords) == 0 &&
+    if (method && no_args && keywords && version && (!wants_stream || add_stream(state, keywords) == 0) &&
         PyDict_SetItem(keywords, state->names[EXT_NAME_max_version], version) == 0) {
         capsule = PyObject_Call(method, no_args, keywords);
         if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
@@ -173,7 +171,15 @@ static int take(struct ext_array *array, const char *name, PyObject *capsule)
 
 int ext_read_dlpack(struct ext_state *state, struct ext_array *array, const char *name, PyObject *object)
 {
-    PyObject *capsule = export(state, object);
+    const bool on_gpu = is_on_gpu(state, object);
+    if (on_gpu && array->kind == EXT_JAX) { /* before JAX's own words about a stream it does not know */
+        PyErr_Format(PyExc_TypeError,
+                     "%s: a JAX array on a GPU: folio can't know the stream that JAX works on; move it to the CPU, or "
+                     "use PyTorch or CuPy",
+                     name);
+        return -1;
+    }
+    PyObject *capsule = export(state, object, on_gpu);
     if (!capsule)
         return refuse_export(name);
     const int result = take(array, name, capsule);

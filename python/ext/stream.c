@@ -76,10 +76,6 @@ int ext_stream_get(const struct ext_state *state, const struct ext_array *array,
         PyErr_SetString(PyExc_ValueError, "stream: given, but the tensors are not on a GPU; must be None");
         return -1;
     }
-    if (array->kind == EXT_JAX) {
-        PyErr_SetString(PyExc_TypeError, "a JAX array on a GPU: folio can't know its stream; use PyTorch or CuPy");
-        return -1;
-    }
     if (state->export_stream != NO_STREAM) {
         *stream = (void *)(uintptr_t)state->export_stream;
         return 0;

@@ -377,3 +377,17 @@ def test_torch_compiles_its_own_kernel_over_our_mask():
     got = compiled(q, *finite(memory), ours.get_score_mod(alibi, kv_len), converted)
     want = flex_attention(q, *memory, alibi, mask, paged=ours, kv_len=kv_len, batch_idx=tensor(0, 1))
     assert np.allclose(got.numpy(), want.numpy(), atol=1e-5)
+
+
+def test_no_tensor_of_its_own_is_on_the_default_device():
+    """As with torch.set_default_device("cuda") and a manager on the CPU: here the default holds no numbers at all."""
+    manager, memory = PagedAttention(PAGES, PAGE, ROWS, device="cpu"), caches()
+    q = torch.randn(2, HEADS, 3, K_D)
+    kv_len, batch_idx, at = tensor(9, 6), [tensor(0), tensor(1)], torch.arange(9)[None]
+    values = [torch.randn(1, HEADS, 9, d) for d in (K_D, V_D)]
+    with torch.device("meta"):
+        for row in batch_idx:
+            manager.reserve(row, 9)
+            manager.assign(row, at, *values, *memory)
+        got = manager.forward(q, *memory, kv_len)
+    assert torch.equal(got, manager.forward(q, *memory, kv_len)) and got.isfinite().all()

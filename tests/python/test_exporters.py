@@ -194,6 +194,19 @@ def test_exporters_on_a_gpu_are_told_the_stream(stream, told):
     assert q.streams == [told]
 
 
+def test_jax_arrays_on_a_gpu_are_refused_before_they_are_asked():
+    """JAX knows its stream only inside a jitted function, and what it says to -1 is about a handle nobody gave."""
+
+    class Array(OnGpu):
+        __module__ = "jaxlib._jax"
+
+    p = oracle.problem(1, kv_lens=[5, 9])
+    q = Array(p.q)
+    with pytest.raises(TypeError, match="q: a JAX array on a GPU: .*move it to the CPU, or use PyTorch or CuPy"):
+        folio.attention(q, p.k_pages, p.v_pages, **p.arguments())
+    assert q.streams == []
+
+
 @pytest.mark.parametrize("stream, error", [("s", TypeError), (1.5, TypeError), (-1, ValueError), (1 << 64, ValueError)])
 def test_no_stream(stream, error):
     p = oracle.problem(1, kv_lens=[5])

@@ -33,7 +33,9 @@ static void open_rig(struct rig *rig)
         exit(77);
     }
     printf("context: %.0f ms\n", (seconds() - begin) * 1e3);
-    MUST(folio_context_create(&rig->cpu, NULL));
+    /* f32 weights: a level with bf16 tiles would round more than what is checked here */
+    const folio_context_config exact = { .struct_size = sizeof exact, .isa = FOLIO_ISA_AVX512 };
+    MUST(folio_context_create(&rig->cpu, &exact));
     MUST(folio__cuda_driver(&rig->api, NULL));
     /* one CUDA context for all: the primary one, current in this thread */
     cu_device device;

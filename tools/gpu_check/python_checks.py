@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """python_checks.py [EXAMPLES]: the Python package on tensors of a GPU: PyTorch's and CuPy's, compared with the CPU.
 
-EXAMPLES: a folder; its *_paged.py, the scenarios of the systems that folio.compat replaces, are run as they are with
-PyTorch's default device set to the GPU. The last line counts: passed, failed, skipped.
+EXAMPLES: a folder; its *_paged.py, the scenarios of the systems that folio.compat replaces, are run with PyTorch's
+default device, and a `device = "cpu"` of their own, set to the GPU. The last line counts: passed, failed, skipped.
 """
 import importlib.util
 import pathlib
-import runpy
 import statistics
 import sys
 import time
@@ -241,14 +240,46 @@ def cost_of_a_call():
     print(f"  p.run(out=): {1e6 * statistics.median(times):.2f} us of the host")
 
 
+@check
+def ejkernel_of_torch_tensors():
+    """The scenario itself is written with JAX arrays; the same call, on PyTorch's."""
+    from folio.compat.ejkernel import page_attention
+
+    gen = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(shape, generator=gen) for shape in ((4, 8, 64), (100, 8, 16, 64), (100, 8, 16, 64)))
+    lens = torch.tensor([32, 64, 48, 80], dtype=torch.int32)
+    tables = torch.tensor([[0, 1, -1, -1, -1], [2, 3, 4, 5, -1], [6, 7, 8, -1, -1], [9, 10, 11, 12, 13]],
+                          dtype=torch.int32)
+    for options in ({}, {"sliding_window": 20}, {"attn_logits_soft_cap": 30.0, "attn_scale": 0.2}):
+        got = page_attention(*(x.to(DEVICE) for x in (q, k, v, lens, tables)), **options)
+        assert got.device == DEVICE
+        close(got, page_attention(q, k, v, lens, tables, **options), torch.float32, f"page_attention {options}")
+
+
+@check
+def jax_arrays_on_a_gpu_are_refused():
+    if not importlib.util.find_spec("jax"):
+        return "JAX is not here"
+    import jax
+
+    if jax.default_backend() != "gpu":
+        return "JAX has no GPU backend here"
+    a = problem([40], [1], torch.float32)
+    del a["q_indptr"]
+    q = jax.numpy.asarray(a["q"].numpy())
+    raises(TypeError, "q: a JAX array on a GPU", lambda: folio.attention(**{**moved(a), "q": q}))
+
+
 def scenario(path):
+    text = path.read_text()
+
     def run():
-        module = path.stem.removesuffix("_paged")
-        if module == "jax":
-            return "JAX's own arrays stay on the CPU"
+        if "import jax" in text:
+            return "its arrays are JAX's, which folio takes on the CPU only"
         torch.set_default_device(DEVICE)
-        try:
-            runpy.run_path(str(path), run_name="__main__")
+        try:  # a device of the scenario's own is the GPU too
+            code = compile(text.replace('device = "cpu"', 'device = "cuda"'), str(path), "exec")
+            exec(code, {"__name__": "__main__"})
         finally:
             torch.set_default_device("cpu")
 

@@ -84,7 +84,7 @@ def _shorter(a, b):
 
 def _lens(name, lens, like):
     """[B] lengths, as like [B] has them: int64 on its device."""
-    lens = torch.as_tensor(lens)
+    lens = lens if isinstance(lens, torch.Tensor) else torch.as_tensor(lens, device=like.device)
     if lens.shape != like.shape:
         raise ValueError(f"{name}: shape {tuple(lens.shape)}; must be {tuple(like.shape)}, one for each of the batch")
     if lens.is_floating_point() or lens.is_complex() or lens.dtype is torch.bool:

@@ -69,7 +69,7 @@ class PagedAttention:
             shortage.needed, shortage.free, shortage.can_fit = error.needed, error.free, error.can_fit
             raise shortage from None
         after = -(-seq_len // self.page_size)
-        columns = torch.arange(before, after)
+        columns = torch.arange(before, after, device="cpu")  # whatever the default device is
         slots = self._cache.slots(self._seqs[row:row + 1], (columns * self.page_size)[None])
         pages = (torch.from_numpy(slots)[0] // self.page_size).to(self.page_table.device)
         self.page_table[row, before:after] = pages
@@ -202,7 +202,7 @@ class PagedAttention:
     def _batch(self, batch_idx, n):
         """[n] row numbers on the device."""
         if batch_idx is None:
-            batch_idx = torch.arange(n)
+            batch_idx = torch.arange(n, device=self.page_table.device)
         if batch_idx.shape != (n,):
             raise RuntimeError(f"Expect batch_idx to have one row for each of the batch "
                                f"but got shape {tuple(batch_idx.shape)} and B={n}")
