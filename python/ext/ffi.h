@@ -27,11 +27,21 @@ struct ffi_error *ffi_read_ret(const struct ffi_frame *frame, int64_t i, const c
 /* The value of an attribute; `otherwise` when there is none of that name and type. */
 int64_t ffi_i64(const struct ffi_frame *frame, const char *name, int64_t otherwise);
 double ffi_f64(const struct ffi_frame *frame, const char *name, double otherwise);
+/* A text attribute whose last byte is zero; text NULL when there is none. */
+struct ffi_span ffi_text(const struct ffi_frame *frame, const char *name);
 
 /* The layout and page_size attributes, applied to pages read from an argument. NULL, or an error. */
 struct ffi_error *ffi_apply_layout(const struct ffi_frame *frame, const char *name, struct ext_array *pages);
 
-/* ffi_context.c: the process's context for the attributes num_threads and backend. NULL, or an error. */
+/* ffi_context.c: the context that was found when tracing; borrowed. NULL, or an error. */
 struct ffi_error *ffi_context(const struct ffi_frame *frame, folio_context **out);
+
+/* ffi_mods.c: what a call's attributes and its arguments from `arg` on say of mods. Release in either case. */
+struct ffi_mods {
+    folio_mod *score_mod, *mask_mod, *block_mod; /* NULL = none */
+    folio_block_mask *block_mask;
+};
+struct ffi_error *ffi_mods_read(const struct ffi_frame *frame, int64_t arg, struct ffi_mods *mods);
+void ffi_mods_release(struct ffi_mods *mods);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ffi_attention.c: attention as an XLA handler.
  *
- *   args   the arrays that are given, in the order below; attribute `arrays` has a bit for each
+ *   args   the arrays that are given, in the order below; attribute `arrays` has a bit for each; then those of the mods
  *   rets   out, and lse where it is wanted
- *   attrs  every option of folio_attend_args by its name, i64 or f64; layout, page_size, num_threads, backend */
+ *   attrs  every option of folio_attend_args by its name, i64 or f64; layout, page_size; what
+ *          ffi_mods.c and ffi_context.c read */
 #include <stddef.h>
 
 #include "ffi.h"
@@ -28,6 +29,7 @@ enum { N_ARRAYS = COUNT_OF(fields), K_PAGES = 1, V_PAGES = 2 };
 struct call {
     folio_attend_args args;
     struct ext_array arrays[N_ARRAYS], out, lse;
+    struct ffi_mods mods;
 };
 
 static void read_options(const struct ffi_frame *frame, folio_attend_args *args)
@@ -45,15 +47,16 @@ static void read_options(const struct ffi_frame *frame, folio_attend_args *args)
     args->num_splits = (int32_t)ffi_i64(frame, "num_splits", 0);
 }
 
-static struct ffi_error *read_arrays(const struct ffi_frame *frame, struct call *call)
+/* *n: how many of the arguments were read. */
+static struct ffi_error *read_arrays(const struct ffi_frame *frame, struct call *call, int64_t *n)
 {
     const int64_t given = ffi_i64(frame, "arrays", 0);
     struct ffi_error *error = NULL;
-    for (int64_t i = 0, arg = 0; i < N_ARRAYS && !error; i++) {
+    for (int64_t i = 0; i < N_ARRAYS && !error; i++) {
         if (!(given >> i & 1))
             continue;
         struct ext_array *array = &call->arrays[i];
-        error = ffi_read_arg(frame, arg++, fields[i].name, array);
+        error = ffi_read_arg(frame, (*n)++, fields[i].name, array);
         if (!error && (i == K_PAGES || i == V_PAGES))
             error = ffi_apply_layout(frame, fields[i].name, array);
         DLTensor **slot = (DLTensor **)(void *)((char *)&call->args + fields[i].offset);
@@ -72,6 +75,15 @@ static struct ffi_error *read_results(const struct ffi_frame *frame, struct call
     return ffi_read_ret(frame, 1, "lse", &call->lse);
 }
 
+static struct ffi_error *read_mods(const struct ffi_frame *frame, struct call *call, int64_t arg)
+{
+    struct ffi_error *error = ffi_mods_read(frame, arg, &call->mods);
+    call->args.score_mod = call->mods.score_mod;
+    call->args.mask_mod = call->mods.mask_mod;
+    call->args.block_mask = call->mods.block_mask;
+    return error;
+}
+
 struct ffi_error *ext_ffi_attention(struct ffi_frame *frame)
 {
     struct ffi_error *error;
@@ -80,8 +92,10 @@ struct ffi_error *ext_ffi_attention(struct ffi_frame *frame)
     struct call call = { .lse = { .is_present = false } };
     folio_context *context = NULL;
     read_options(frame, &call.args);
-    if ((error = read_arrays(frame, &call)) || (error = read_results(frame, &call)) ||
-        (error = ffi_context(frame, &context)))
-        return error;
-    return ffi_end(frame, folio_attend(context, NULL, &call.args, NULL));
+    int64_t n = 0;
+    if (!(error = read_arrays(frame, &call, &n)) && !(error = read_results(frame, &call)) &&
+        !(error = ffi_context(frame, &context)) && !(error = read_mods(frame, &call, n)))
+        error = ffi_end(frame, folio_attend(context, NULL, &call.args, NULL));
+    ffi_mods_release(&call.mods);
+    return error;
 }

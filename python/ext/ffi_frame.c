@@ -120,18 +120,30 @@ struct ffi_error *ffi_read_ret(const struct ffi_frame *frame, int64_t i, const c
     return read_buffer(frame, frame->rets.values[i], name, array);
 }
 
-/* The attribute's value when it is a scalar of that dtype, else NULL. */
-static const void *scalar(const struct ffi_frame *frame, const char *name, enum ffi_dtype dtype)
+/* The attribute's value when it is of that type, else NULL. */
+static const void *attribute(const struct ffi_frame *frame, const char *name, enum ffi_attr_type type)
 {
     const size_t n_bytes = strlen(name);
     for (int64_t i = 0; i < frame->attrs.n; i++) {
         const struct ffi_span *span = frame->attrs.names[i];
-        if (span->n_bytes != n_bytes || memcmp(span->text, name, n_bytes) != 0)
-            continue;
-        const struct ffi_scalar *value = frame->attrs.values[i];
-        return frame->attrs.types[i] == FFI_ATTR_SCALAR && value->dtype == (int32_t)dtype ? value->value : NULL;
+        if (span->n_bytes == n_bytes && memcmp(span->text, name, n_bytes) == 0)
+            return frame->attrs.types[i] == (int32_t)type ? frame->attrs.values[i] : NULL;
     }
     return NULL;
+}
+
+/* The attribute's value when it is a scalar of that dtype, else NULL. */
+static const void *scalar(const struct ffi_frame *frame, const char *name, enum ffi_dtype dtype)
+{
+    const struct ffi_scalar *value = attribute(frame, name, FFI_ATTR_SCALAR);
+    return value && value->dtype == (int32_t)dtype ? value->value : NULL;
+}
+
+struct ffi_span ffi_text(const struct ffi_frame *frame, const char *name)
+{
+    const struct ffi_span *span = attribute(frame, name, FFI_ATTR_STRING);
+    const bool is_ended = span && span->n_bytes && span->text[span->n_bytes - 1] == '\0';
+    return is_ended ? *span : (struct ffi_span){ NULL, 0 };
 }
 
 int64_t ffi_i64(const struct ffi_frame *frame, const char *name, int64_t otherwise)

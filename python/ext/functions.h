@@ -11,6 +11,8 @@ ext_function ext_attention, ext_explain, ext_plan;
 ext_function ext_append, ext_gather, ext_copy_pages, ext_pages_from_contiguous, ext_merge;
 ext_function ext_ffi_targets;
 
+PyObject *ext_ffi_context(PyObject *module, PyObject *args);
+
 /* _row_slots(page_row, first, n_tokens, page_size) -> int64 [n_tokens]: slots of the tokens from position first. */
 PyObject *ext_row_slots(PyObject *module, PyObject *args);
 

@@ -19,6 +19,7 @@ static PyMethodDef functions[] = {
     { "_mod_of_function", ext_mod_of_function, METH_VARARGS, "For folio._mods." },
     { "_mod_of_blocks", ext_mod_of_blocks, METH_VARARGS, "For folio._mods." },
     { "_row_slots", ext_row_slots, METH_VARARGS, "For folio.compat." },
+    { "_ffi_context", ext_ffi_context, METH_VARARGS, "For folio.jax." },
     { "ffi_targets", KEYWORDS(ext_ffi_targets), ext_doc_ffi_targets },
     { 0 },
 };

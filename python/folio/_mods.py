@@ -89,7 +89,8 @@ class BlockMask:
     Blocks in neither list are dropped and their pages not read. It covers rows * block_size[0] queries and cols *
     block_size[1] keys; longer sequences are a ValueError. The arrays are read by every attention() and plan().
 
-    Raises ValueError (shapes, sizes), TypeError (dtypes), IndexError (a block out of range: batch, head, row).
+    Raises ValueError (shapes, sizes), TypeError (dtypes), IndexError (a block out of range: batch, head, row); of
+    arrays that jax.jit traces, when the program runs.
     """
 
     __slots__ = ("BLOCK_SIZE", "full_kv_indices", "full_kv_num_blocks", "kv_indices", "kv_num_blocks", "mask_mod",
@@ -102,7 +103,8 @@ class BlockMask:
         self.seq_lengths = (0, 0)
         self.mask_mod = mask_mod
         _require_kind("mask_mod", mask_mod)
-        _compile_blocks(self, None, "")
+        if not any(_translations.is_traced(getattr(self, name)) for name in _ARRAYS):
+            _compile_blocks(self, None, "")
 
 
 class Tiles:
@@ -215,12 +217,16 @@ def _pair(name, value):
     return int(pair[0]), int(pair[1])
 
 
-def _resolve_blocks(block_mask, framework):
+def _require_blocks(block_mask):
     """folio's or PyTorch's BlockMask, or whatever has its attributes."""
     missing = [name for name in (*_ARRAYS, "BLOCK_SIZE", "mask_mod") if not hasattr(block_mask, name)]
     if missing:
         raise TypeError(f"block_mask: {type(block_mask)!r} without {missing[0]}; must be a folio.BlockMask or "
                         "PyTorch's BlockMask")
+
+
+def _resolve_blocks(block_mask, framework):
+    _require_blocks(block_mask)
     mask_mod = _compile("block_mask.mask_mod", MASK, block_mask.mask_mod, framework)
     how = "keeps all of its blocks" if mask_mod is None else "mask_mod " + mask_mod.how
     return _compile_blocks(block_mask, mask_mod, how)

@@ -63,6 +63,8 @@ class _Translator:
         if isinstance(value, _View):
             return self.element(value)
         if not isinstance(value, _Vector) and value.size == 1:
+            if isinstance(value, jax.core.Tracer):
+                return self.element(_View(value))
             return _emit.literal(np.asarray(value).reshape(()).item())
         raise Untranslatable(f"an array of shape {getattr(value, 'shape', len(value))} as an operand")
 

@@ -37,8 +37,11 @@ class _Opaque(Exception):
     """Something whose changes can't be seen."""
 
 
-def translate(function, is_mask, framework):
-    """The Translation of a callable by folio._trace_<framework>, from memory if it is still true."""
+def translate(function, is_mask, framework, tells=True):
+    """The Translation of a callable by folio._trace_<framework>, from memory if it is still true.
+
+    tells: log why it could not be.
+    """
     hints = {}
     try:
         mark = (is_mask, framework, *_mark(function, hints, set()))
@@ -47,13 +50,13 @@ def translate(function, is_mask, framework):
     known = _remembered.get(function) if mark else None
     if known and known[0] == mark:
         return known[1]
-    made = _translate(function, is_mask, framework, hints)
-    if mark:
+    made = _translate(function, is_mask, framework, hints, tells)
+    if mark and not any(map(is_traced, (made.captures or {}).values())):
         _remembered[function] = mark, made
     return made
 
 
-def _translate(function, is_mask, framework, hints):
+def _translate(function, is_mask, framework, hints, tells):
     try:
         trace = _tracer(framework)
         return Translation(*trace.translate(function, is_mask, hints))
@@ -67,7 +70,7 @@ def _translate(function, is_mask, framework, hints):
         why = f"tracing it raised {type(error).__name__}: {_first_line(error)}"
     name = getattr(function, "__qualname__", type(function).__name__)
     line = f"{name} is called a tile at a time, which is slow: {why}"
-    if line not in _told and len(_told) < 1000:
+    if tells and line not in _told and len(_told) < 1000:
         _told.add(line)
         log.warning("%s", line)
     return Translation(why=why)
@@ -118,9 +121,14 @@ def _mark(value, hints, seen):
         if not _is_known(getattr(value, "__module__", None) or value.__name__):
             raise _Opaque
         return (_Same(value),)
-    if _is_array(value):
+    if _is_array(value) and not is_traced(value):
         return (_Same(value, place(value)),)
     raise _Opaque
+
+
+def is_traced(value):
+    """Is it an array without values yet, of a function that JAX is tracing? Without importing JAX."""
+    return any(base.__name__ == "Tracer" and base.__module__.startswith("jax.") for base in type(value).__mro__)
 
 
 def _is_known(module):

@@ -242,3 +242,24 @@ def test_importing_folio_imports_no_jax():
     import subprocess
     code = "import folio, sys; assert 'jax' not in sys.modules; import folio.jax; assert 'jax' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_program_of_another_process_is_refused():
+    """What a program that was saved, and loaded elsewhere, would say."""
+    pages = jnp.zeros((3, 4, 2, 16))
+    folio.jax.gather(pages, pages, [0], 4)  # registers the handlers
+    result = jax.ShapeDtypeStruct((4, 2, 16), np.float32)
+    call = jax.ffi.ffi_call("folio_gather", [result, result])
+    for attributes in ({}, {"context": np.int64(4096), "process": np.int64(1)}):
+        failing("compiled in another process",
+                lambda: call(pages, pages, np.array([0], np.int32), np.int32(4), **attributes))
+
+
+def test_any_number_of_threads_counts():
+    """Each has a context of its own; there is no limit to how many."""
+    p = oracle.problem(13, kv_lens=[5, 9])
+    want = oracle.expect(p)[0]
+    for n in range(1, 20):
+        oracle.assert_close(folio.jax.attention(p.q, p.k_pages, p.v_pages, **p.arguments(), num_threads=n), want)
+    with pytest.raises(ValueError, match="num_threads: -1"):
+        folio.jax.attention(p.q, p.k_pages, p.v_pages, **p.arguments(), num_threads=-1)
