@@ -9,17 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rig.h"
+#include "bench.h"
 #include "run/folio_plan.h"
 #include "run/plan_cuda.h"
-
-struct row {
-    const char *name;
-    i32 batch, kv_len, q_len, n_q_heads, n_kv_heads, dim;
-    enum dtype dtype;
-    i32 page_size;
-    bool zipf, causal, hnd;
-};
 
 struct cell {
     struct row row;
@@ -49,17 +41,13 @@ static const struct row rows[] = {
     { "decode B256 kv1024 32/8", 256, 1024, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
     { "decode B32 q4 kv4096 32/8", 32, 4096, 4, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
     { "decode B64 zipf 32/8", 64, 32768, 1, 32, 8, 128, DTYPE_BF16, 16, .zipf = true, .causal = true },
+    { "generic B64 kv4096 32/8", 64, 4096, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true, .q_is_f32 = true },
+    { "generic B16 kv8192 32/8", 16, 8192, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true, .q_is_f32 = true },
+    { "generic B16 kv4096 32/32", 16, 4096, 1, 32, 32, 128, DTYPE_BF16, 16, .causal = true, .q_is_f32 = true },
+    { "generic B1 kv131072 32/8", 1, 131072, 1, 32, 8, 128, DTYPE_BF16, 16, .causal = true, .q_is_f32 = true },
+    { "generic B128 kv2048 64/8", 128, 2048, 1, 64, 8, 128, DTYPE_BF16, 16, .causal = true, .q_is_f32 = true },
+    { "generic B8 kv32768 8/1", 8, 32768, 1, 8, 1, 128, DTYPE_BF16, 16, .causal = true, .q_is_f32 = true },
     { "prefill 1x2048 32/8", 1, 2048, 2048, 32, 8, 128, DTYPE_BF16, 16, .causal = true },
-};
-
-struct setup {
-    cu_ptr memory;
-    DLTensor q, k, v, table, kv_lens, q_indptr, out;
-    i64 shapes[7][4], pages_strides[4];
-    i64 n_tokens, n_pages, pool_bytes, kv_tokens;
-    double pairs;
-    i32 n_copies;
-    i64 copy_bytes;
 };
 
 static i32 kv_len_of(const struct row *r, i32 b)
@@ -98,7 +86,7 @@ static void fill_random(struct rig *rig, cu_ptr at, i64 bytes)
 }
 
 /* Lengths, a random table, random data; everything in one allocation. */
-static void set_up(struct rig *rig, struct setup *s, const struct row *r)
+void set_up(struct rig *rig, struct setup *s, const struct row *r)
 {
     i64 width = 0, next = 0;
     *s = (struct setup){ 0 };
@@ -118,8 +106,8 @@ static void set_up(struct rig *rig, struct setup *s, const struct row *r)
     s->pool_bytes = s->n_pages * page_bytes;
     s->copy_bytes = 2 * s->pool_bytes;
     s->n_copies = (i32)(COLD_BYTES / (2 * s->kv_tokens * r->n_kv_heads * r->dim * 2) + 1);
-    const i64 q_bytes = s->n_tokens * r->n_q_heads * r->dim * 2, table_bytes = r->batch * width * 4;
-    const i64 total = s->n_copies * s->copy_bytes + 2 * q_bytes + table_bytes + 3 * 4096 + MAX_SEQS * 8;
+    const i64 q_bytes = s->n_tokens * r->n_q_heads * r->dim * (r->q_is_f32 ? 4 : 2), table_bytes = r->batch * width * 4;
+    const i64 total = s->n_copies * s->copy_bytes + 2 * q_bytes + 2 * table_bytes + 4 * 4096 + MAX_SEQS * 8;
     MUST_CU(rig, mem_alloc, (&s->memory, (size_t)total));
     fill_random(rig, s->memory, s->n_copies * s->copy_bytes + q_bytes);
     cu_ptr at = s->memory + (u64)(s->n_copies * s->copy_bytes);
@@ -136,21 +124,32 @@ static void set_up(struct rig *rig, struct setup *s, const struct row *r)
         for (i64 c = 0; c < width; c++)
             table[b * width + c] = c < (lens[b] + r->page_size - 1) / r->page_size ? deck[next++] : 2147480000;
     const i64 h = r->n_kv_heads, d = r->dim, p = r->page_size;
-    const i64 shapes[7][4] = { { s->n_tokens, r->n_q_heads, d },
+    const i64 shapes[8][4] = { { s->n_tokens, r->n_q_heads, d },
                                { s->n_pages, p, h, d },
                                { s->n_pages, p, h, d },
                                { r->batch, width },
                                { r->batch },
                                { r->batch + 1 },
-                               { s->n_tokens, r->n_q_heads, d } };
+                               { s->n_tokens, r->n_q_heads, d },
+                               { r->n_q_heads } };
     memcpy(s->shapes, shapes, sizeof shapes);
     const DLDataTypeCode code = r->dtype == DTYPE_BF16 ? kDLBfloat : kDLFloat;
-    s->q = tensor(at, 3, s->shapes[0], code, 16);
-    s->out = tensor(at + (u64)q_bytes, 3, s->shapes[6], code, 16);
+    s->q = tensor(at, 3, s->shapes[0], r->q_is_f32 ? kDLFloat : code, r->q_is_f32 ? 32 : 16);
+    s->out = s->q;
+    s->out.data = (u8 *)s->q.data + q_bytes;
     at += (u64)(2 * q_bytes + 255) / 256 * 256;
     s->table = tensor(at, 2, s->shapes[3], kDLInt, 32);
     MUST_CU(rig, to_device, (at, table, (size_t)table_bytes, rig->stream));
     at += (u64)(table_bytes + 255) / 256 * 256;
+    s->v_table = tensor(at, 2, s->shapes[3], kDLInt, 32);
+    for (i64 i = 0; i < r->batch * width; i++) /* other pages: another permutation */
+        if (table[i] < s->n_pages)
+            table[i] = (i32)(s->n_pages - 1 - table[i]);
+    MUST_CU(rig, to_device, (at, table, (size_t)table_bytes, rig->stream));
+    at += (u64)(table_bytes + 255) / 256 * 256;
+    s->sinks = tensor(at, 1, s->shapes[7], kDLFloat, 32);
+    MUST_CU(rig, set_u32, (at, 0x3f000000, (size_t)r->n_q_heads, rig->stream)); /* 0.5 */
+    at += 4096;
     s->kv_lens = tensor(at, 1, s->shapes[4], kDLInt, 32);
     MUST_CU(rig, to_device, (at, lens, (size_t)r->batch * 4, rig->stream));
     at += MAX_SEQS * 4;
@@ -159,8 +158,8 @@ static void set_up(struct rig *rig, struct setup *s, const struct row *r)
     MUST_CU(rig, stream_synchronize, (rig->stream));
     s->k = tensor(s->memory, 4, s->shapes[1], code, 16);
     s->v = tensor(s->memory + (u64)s->pool_bytes, 4, s->shapes[2], code, 16);
-    if (r->hnd) {
-        const i64 strides[4] = { p * h * d, d, p * d, 1 };
+    if (r->hnd || r->flat) {
+        const i64 strides[4] = { r->flat ? p * d : p * h * d, d, r->flat ? s->n_pages * p * d : p * d, 1 };
         memcpy(s->pages_strides, strides, sizeof strides);
         s->k.strides = s->v.strides = s->pages_strides;
     }
@@ -174,47 +173,79 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median time of a replay of `graph`, in us. */
-static double replay_time(struct rig *rig, cu_graph_exec exec, i32 n)
+void replay_in_turn(struct rig *rig, double *us, const cu_graph_exec *execs, i32 n, i32 n_replays)
 {
-    float ms[64];
+    float *ms = malloc((size_t)(n * n_replays) * sizeof *ms); /* [n][n_replays] */
     cu_event begin, end;
+    must(ms != NULL, "host memory");
     MUST_CU(rig, event_create, (&begin, 0));
     MUST_CU(rig, event_create, (&end, 0));
-    for (i32 i = -2; i < n; i++) {
-        MUST_CU(rig, event_record, (begin, rig->stream));
-        MUST_CU(rig, graph_launch, (exec, rig->stream));
-        MUST_CU(rig, event_record, (end, rig->stream));
-        MUST_CU(rig, stream_synchronize, (rig->stream));
-        if (i >= 0)
-            MUST_CU(rig, event_elapsed, (&ms[i], begin, end));
-    }
+    for (i32 round = -2; round < n_replays; round++)
+        for (i32 i = 0; i < n; i++) {
+            float once;
+            MUST_CU(rig, event_record, (begin, rig->stream));
+            MUST_CU(rig, graph_launch, (execs[i], rig->stream));
+            MUST_CU(rig, event_record, (end, rig->stream));
+            MUST_CU(rig, stream_synchronize, (rig->stream));
+            MUST_CU(rig, event_elapsed, (&once, begin, end));
+            if (round >= 0)
+                ms[i * n_replays + round] = once;
+        }
     rig->api->event_destroy(begin);
     rig->api->event_destroy(end);
-    qsort(ms, (size_t)n, sizeof *ms, by_value);
-    return ms[n / 2] * 1e3;
+    for (i32 i = 0; i < n; i++) {
+        qsort(ms + i * n_replays, (size_t)n_replays, sizeof *ms, by_value);
+        us[i] = ms[i * n_replays + n_replays / 2] * 1e3;
+    }
+    free(ms);
+}
+
+cu_graph_exec capture_calls(struct rig *rig, record_fn *record, void *user, i32 n)
+{
+    cu_graph graph;
+    cu_graph_exec exec;
+    MUST_CU(rig, capture_begin, (rig->stream, CU_CAPTURE_THREAD_LOCAL));
+    for (i32 i = 0; i < n; i++)
+        record(rig, user, i);
+    MUST_CU(rig, capture_end, (rig->stream, &graph));
+    MUST_CU(rig, graph_instantiate, (&exec, graph, 0));
+    MUST_CU(rig, graph_destroy, (graph));
+    return exec;
+}
+
+struct attends {
+    struct setup *setup;
+    folio_plan *plan;
+    folio_attend_args *args;
+};
+
+static void record_attend(struct rig *rig, void *user, i32 i)
+{
+    const struct attends *a = user;
+    const struct setup *s = a->setup;
+    DLTensor k = s->k, v = s->v;
+    const u64 offset = (u64)(i % s->n_copies) * (u64)s->copy_bytes;
+    k.data = (u8 *)s->k.data + offset;
+    v.data = (u8 *)s->v.data + offset;
+    a->args->k_pages = &k;
+    a->args->v_pages = &v;
+    MUST(folio_attend(rig->gpu, a->plan, a->args, rig->stream));
+    a->args->k_pages = &s->k;
+    a->args->v_pages = &s->v;
+}
+
+cu_graph_exec capture_attends(struct rig *rig, struct setup *s, folio_plan *plan, folio_attend_args *args, i32 repeats)
+{
+    return capture_calls(rig, record_attend, &(struct attends){ s, plan, args }, repeats);
 }
 
 static double time_attend(struct rig *rig, struct setup *s, folio_plan *plan, folio_attend_args *args, i32 repeats)
 {
-    cu_graph graph;
-    cu_graph_exec exec;
-    DLTensor k = s->k, v = s->v;
-    args->k_pages = &k;
-    args->v_pages = &v;
-    MUST_CU(rig, capture_begin, (rig->stream, CU_CAPTURE_THREAD_LOCAL));
-    for (i32 i = 0; i < repeats; i++) {
-        const u64 offset = (u64)(i % s->n_copies) * (u64)s->copy_bytes;
-        k.data = (u8 *)s->k.data + offset;
-        v.data = (u8 *)s->v.data + offset;
-        MUST(folio_attend(rig->gpu, plan, args, rig->stream));
-    }
-    MUST_CU(rig, capture_end, (rig->stream, &graph));
-    MUST_CU(rig, graph_instantiate, (&exec, graph, 0));
-    MUST_CU(rig, graph_destroy, (graph));
-    const double us = replay_time(rig, exec, REPLAYS) / repeats;
+    const cu_graph_exec exec = capture_attends(rig, s, plan, args, repeats);
+    double us;
+    replay_in_turn(rig, &us, &exec, 1, REPLAYS);
     rig->api->graph_exec_destroy(exec);
-    return us;
+    return us / repeats;
 }
 
 /* The same launch with a kernel that only reads: what the loaders can do at best. */
@@ -233,22 +264,33 @@ static double time_probe(struct rig *rig, struct setup *s, folio_plan *plan, fol
     return us;
 }
 
+folio_attend_args attend_args_of(struct setup *s, const struct row *r)
+{
+    return (folio_attend_args){ .struct_size = sizeof(folio_attend_args),
+                                .q = &s->q,
+                                .k_pages = &s->k,
+                                .v_pages = &s->v,
+                                .page_table = &s->table,
+                                .v_page_table = r->v_table ? &s->v_table : NULL,
+                                .kv_lens = &s->kv_lens,
+                                .q_indptr = r->q_len > 1 ? &s->q_indptr : NULL,
+                                .sinks = r->sinks ? &s->sinks : NULL,
+                                .out = &s->out,
+                                .max_q_len = r->q_len,
+                                .softcap = r->softcap,
+                                .flags = r->window ? FOLIO_WINDOW_IS_SET : 0,
+                                .window_left = r->window ? r->window - 1 : 0,
+                                .window_right = -1,
+                                .causal = r->causal ? FOLIO_CAUSAL_BOTTOM_RIGHT : FOLIO_CAUSAL_NONE };
+}
+
 static void measure(struct rig *rig, struct cell *cell)
 {
     const struct row *r = &cell->row;
     struct setup s;
     folio_plan *plan = NULL;
     set_up(rig, &s, r);
-    folio_attend_args args = { .struct_size = sizeof args,
-                               .q = &s.q,
-                               .k_pages = &s.k,
-                               .v_pages = &s.v,
-                               .page_table = &s.table,
-                               .kv_lens = &s.kv_lens,
-                               .q_indptr = r->q_len > 1 ? &s.q_indptr : NULL,
-                               .out = &s.out,
-                               .max_q_len = r->q_len,
-                               .causal = r->causal ? FOLIO_CAUSAL_BOTTOM_RIGHT : FOLIO_CAUSAL_NONE };
+    folio_attend_args args = attend_args_of(&s, r);
     MUST(folio_plan_create(&plan, rig->gpu, &args));
     MUST(folio_plan_update(plan, &args, rig->stream));
     folio_explain(rig->gpu, &args, cell->note, sizeof cell->note);
@@ -292,6 +334,10 @@ void bench(struct rig *rig, const char *json_path)
         if (file)
             print_json(file, &cells[i]);
     }
+    if (strstr("options", rig->rows))
+        bench_options(rig, file);
+    if (strstr("moves", rig->rows))
+        bench_moves(rig, file);
     if (file)
         fclose(file);
 }

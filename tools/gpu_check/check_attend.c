@@ -112,7 +112,7 @@ static void run(struct rig *rig)
         check_batches(rig);
         check_prefill(rig);
     }
-    const i32 n = rig->is_small ? 40 : 700;
+    const i32 n = rig->is_small ? 40 : rig->n_cases;
     for (i32 i = 0; i < n; i++) {
         const struct problem_case c = case_random(rig->seed + (u64)i, rig->is_small ? 0 : i % 8 == 0 ? 2 : i % 2);
         check_case(rig, &c);
@@ -120,3 +120,24 @@ static void run(struct rig *rig)
 }
 
 const struct check check_attend = { "attend", "attention against the CPU, edges and random cases", run };
+
+/* Few keys and many cuts, through the loader that a checker of shared memory understands. */
+static void run_gather(struct rig *rig)
+{
+    static const i32 groups[] = { 4, 16, 32 };
+    for (i32 i = 0; i < (rig->is_small ? 3 : 24); i++) {
+        struct problem_case c = plain;
+        c.seed = (u64)i;
+        c.group = groups[i % 3];
+        c.page_size = 1 + i % 5;
+        c.batch = 3;
+        c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
+        c.d_qk = c.d_v = i / 3 % 2 ? 64 : 128;
+        c.softcap = i / 6 % 2 ? 20 : 0;
+        for (i32 b = 0; b < c.batch; b++)
+            c.q_lens[b] = 1, c.kv_lens[b] = 90 + 700 * b;
+        check_case(rig, &c);
+    }
+}
+
+const struct check check_by_copies = { "gather", "attention through 16-byte copies, small", run_gather };

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * main.c: gpu_check [--small] [--only NAME] [--seed N] [--verbose] [--bench FILE.json] [--rows NAME]: all checks,
- * then a line each. */
+ * main.c: gpu_check [--small] [--only NAME] [--seed N] [--cases N] [--verbose] [--bench FILE.json] [--rows NAME]: all
+ * checks, then a line each. gpu_check --first-use: the time of one attention in a new process, in ms. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "kernel/cuda/device.h"
-#include "rig.h"
+#include "bench.h"
 
 static const struct check *const checks[] = {
-    &check_pages, &check_merge,     &check_attend,   &check_invariance,
-    &check_graph, &check_bad_input, &check_big_pool, &check_host_cost,
+    &check_pages,    &check_merge,     &check_attend,   &check_invariance, &check_graph,     &check_bad_input,
+    &check_big_pool, &check_host_cost, &check_contexts, &check_stress,     &check_by_copies,
 };
 
 static double seconds(void)
@@ -61,8 +61,9 @@ static void run_check(struct rig *rig, const struct check *check)
 
 int main(int argc, char **argv)
 {
-    struct rig rig = { .seed = 1000, .only = "", .rows = "" };
+    struct rig rig = { .seed = 1000, .n_cases = 700, .only = "", .rows = "" };
     const char *bench_path = NULL;
+    bool is_first_use = false;
     for (int i = 1; i < argc; i++) {
         const bool has_value = i + 1 < argc;
         if (!strcmp(argv[i], "--small"))
@@ -73,18 +74,25 @@ int main(int argc, char **argv)
             rig.only = argv[++i];
         else if (!strcmp(argv[i], "--seed") && has_value)
             rig.seed = strtoull(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--cases") && has_value)
+            rig.n_cases = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--first-use"))
+            is_first_use = true;
         else if (!strcmp(argv[i], "--rows") && has_value)
             rig.rows = argv[++i];
         else if (!strcmp(argv[i], "--bench") && has_value)
             bench_path = argv[++i];
         else {
-            fprintf(
-                stderr,
-                "usage: gpu_check [--small] [--verbose] [--only NAME] [--seed N] [--bench FILE.json] [--rows NAME]\n");
+            fprintf(stderr, "usage: gpu_check [--small] [--verbose] [--only NAME] [--seed N] [--cases N] "
+                            "[--bench FILE.json] [--rows NAME] [--first-use]\n");
             return 2;
         }
     }
     open_rig(&rig);
+    if (is_first_use) {
+        bench_first_use(&rig);
+        return 0;
+    }
     for (size_t i = 0; i < COUNT_OF(checks); i++)
         if (strstr(checks[i]->name, rig.only))
             run_check(&rig, checks[i]);

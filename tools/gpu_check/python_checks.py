@@ -6,8 +6,10 @@ default device, and a `device = "cpu"` of their own, set to the GPU. The last li
 """
 import importlib.util
 import pathlib
+import runpy
 import statistics
 import sys
+import tempfile
 import time
 import traceback
 
@@ -277,9 +279,11 @@ def scenario(path):
         if "import jax" in text:
             return "its arrays are JAX's, which folio takes on the CPU only"
         torch.set_default_device(DEVICE)
-        try:  # a device of the scenario's own is the GPU too
-            code = compile(text.replace('device = "cpu"', 'device = "cuda"'), str(path), "exec")
-            exec(code, {"__name__": "__main__"})
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = pathlib.Path(folder, path.name)
+                copy.write_text(text.replace('device = "cpu"', 'device = "cuda"'))
+                runpy.run_path(str(copy), run_name="__main__")
         finally:
             torch.set_default_device("cpu")
 

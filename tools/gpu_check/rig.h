@@ -15,6 +15,7 @@ struct rig {
     folio_context *cpu, *gpu;
     cu_stream stream;
     u64 seed;
+    i32 n_cases; /* random ones */
     i32 n_passed, n_failed, n_skipped;
     const char *only; /* run checks whose name contains this */
     const char *rows; /* time rows whose name contains this */
@@ -67,7 +68,7 @@ struct check {
     void (*run)(struct rig *rig);
 };
 extern const struct check check_attend, check_invariance, check_graph, check_bad_input, check_big_pool, check_pages,
-    check_merge, check_host_cost;
+    check_merge, check_host_cost, check_contexts, check_stress, check_by_copies;
 
 void bench(struct rig *rig, const char *json_path);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ptx.cuh: instructions that CUDA C has no words for: barriers in shared memory, the copy engine, matrix fragments. */
 #pragma once
-#include "kernel/cuda/device/numbers.cuh"
+#include "kernel/cuda/device/stress.cuh"
 
 DEVICE u32 shared_address(const void *p)
 {
@@ -17,12 +17,14 @@ DEVICE void barrier_init(u64 *barrier, i32 n_arrivals)
 
 DEVICE void barrier_arrive(u64 *barrier)
 {
+    delay();
     asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
 DEVICE void barrier_wait(u64 *barrier, u32 phase)
 {
     u32 done = 0;
+    delay();
     while (!done)
         asm volatile("{\n\t.reg .pred p;\n\t"
 #if __CUDA_ARCH__ >= 900
@@ -39,6 +41,7 @@ DEVICE void barrier_wait(u64 *barrier, u32 phase)
 /* Named barrier 1 among n_threads: those that fold. */
 DEVICE void sync_threads(i32 n_threads)
 {
+    delay();
     asm volatile("bar.sync 1, %0;" ::"r"(n_threads) : "memory");
 }
 
@@ -46,6 +49,7 @@ DEVICE void sync_threads(i32 n_threads)
 DEVICE u32 add_acq_rel(u32 *counter, u32 n)
 {
     u32 before;
+    delay();
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(n) : "memory");
     return before;
 }
@@ -59,6 +63,7 @@ struct tensor_map { /* made by the host; 64-byte aligned */
 #if __CUDA_ARCH__ >= 900
 DEVICE void barrier_expect(u64 *barrier, u32 bytes)
 {
+    delay();
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                  : "memory");
 }
@@ -92,11 +97,13 @@ DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot,
 /* Wait for the grid before this one in the stream; let the next one start. */
 DEVICE void grid_wait(void)
 {
+    delay();
     asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
 DEVICE void grid_launch_next(void)
 {
+    delay();
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 #else
@@ -117,6 +124,7 @@ DEVICE void copy_16(u32 to, const void *from)
 /* Arrives when the thread's copies so far are in; the barrier counts this arrival. */
 DEVICE void copies_arrive(u64 *barrier)
 {
+    delay();
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
