@@ -27,6 +27,9 @@ _OPERATIONS = {
 }
 _SAME = frozenset("convert_element_type reduce_precision copy copy_p stop_gradient reshape squeeze expand_dims "
                   "broadcast_in_dim transpose rev".split())
+# What calls a jaxpr once; a scan has one too, and repeats it.
+CALLS = frozenset("jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call custom_vjp_call "
+                  "custom_vjp_call_jaxpr".split())
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
@@ -170,9 +173,8 @@ class _Translator:
     def equation(self, equation, inputs):
         """The values of its outputs."""
         name, params = equation.primitive.name, equation.params
-        inner = next((params[key] for key in _INNER if key in params), None)
-        if inner is not None:
-            return self.inner(equation, inner, inputs)
+        if name in CALLS:
+            return self.inner(equation, next(params[key] for key in _INNER if key in params), inputs)
         if not any(isinstance(v, Value | _View | _Vector) for v in inputs):
             return self.folded(equation, name, inputs)
         method = {"dynamic_slice": self.dynamic_slice, "gather": self.gather}.get(name)

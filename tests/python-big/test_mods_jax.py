@@ -260,3 +260,14 @@ def test_text_and_block_mask_with_jax_arrays():
     same_mask = _mods.Tiles(lambda b, h, q, kv: (kv % 2 == 0) & (kv // 32 != 1))
     got, want = (attend(p, **{name: mask}) for name, mask in (("block_mask", block_mask), ("mask_mod", same_mask)))
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("function", [
+    lambda s, b, h, q, kv: jax.lax.fori_loop(0, 3, lambda i, x: x * 0.5, s),
+    lambda s, b, h, q, kv: jax.lax.scan(lambda x, _: (x * 0.5, None), s, None, length=3)[0],
+], ids=["fori_loop", "scan"])
+def test_loops_are_not_taken_for_calls(function):
+    """A scan holds a jaxpr, as a call does, and repeats it."""
+    from folio import _emit, _trace_jax
+    with pytest.raises(_emit.Untranslatable, match="scan"):
+        _trace_jax.translate(function, False, {})
