@@ -20,7 +20,7 @@ def paged_attention(query, cache, sequence_idx, *, mask=None, score_mod=None, dr
                     rows count from 0; or what folio.attention's score_mod= takes: a str, a folio.Mod
     dropout_rate    with deterministic=False: refused, NotImplementedError, as this is inference only
 
-    Under jax.jit query and cache may be traced; score_mod may then not be given. Raises ValueError, IndexError.
+    Under jax.jit query and cache may be traced; score_mod is then a str or a folio.Mod. Raises ValueError, IndexError.
     """
     _refuse_dropout(dropout_rate, deterministic)
     if len(query.shape) != 3:
@@ -87,7 +87,7 @@ def _attend(query, cache, index, mask, score_mod, **options):
     q = np.asarray(query).swapaxes(1, 2).reshape(batch * seq_q, heads, dim)
     out = np.empty((batch, heads, seq_q, dim), q.dtype)
     result = out[0].swapaxes(0, 1) if batch == 1 else None
-    mod = adapt(score_mod, heads, batch)
+    mod = adapt(score_mod, heads, batch, seq_q, lengths)
     got = folio.attention(q, cache.key_pool, cache.value_pool, kv_lens=lengths, page_table=table, mask=mask,
                           q_indptr=_indptr(batch, seq_q), score_mod=mod, out=result, **options)
     return jnp.asarray(out if batch == 1 else got.reshape(batch, seq_q, heads, dim).swapaxes(1, 2))
@@ -98,13 +98,14 @@ def _indptr(batch, seq_q):
 
 
 def _attend_traced(query, cache, index, mask, score_mod, **options):
-    if score_mod is not None:
-        raise TypeError("score_mod: not under jax.jit; call paged_attention outside it, or give a mask")
+    if not isinstance(score_mod, str | folio.Mod | None):
+        raise TypeError("score_mod: a callable, not under jax.jit; call paged_attention outside it, or give a str, a "
+                        "folio.Mod or a mask")
     table, lengths = cache.block_table, cache.seq_lengths
     if index is not None:
         table, lengths = (jax.lax.dynamic_slice_in_dim(array, index, 1) for array in (table, lengths))
     batch, heads, seq_q, dim = query.shape
     q = query.swapaxes(1, 2).reshape(batch * seq_q, heads, dim)
     out = folio.jax.attention(q, cache.key_pool, cache.value_pool, kv_lens=lengths, page_table=table, mask=mask,
-                              q_indptr=_indptr(batch, seq_q), **options)
+                              q_indptr=_indptr(batch, seq_q), score_mod=score_mod, **options)
     return out.reshape(batch, seq_q, heads, dim).swapaxes(1, 2)
