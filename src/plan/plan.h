@@ -111,6 +111,9 @@ struct plan_keys folio__plan_visible_keys(const struct plan_shape *shape, i64 q_
 struct plan_keys folio__plan_kept_keys(const struct plan_shape *shape, i64 seq, i64 q_len, i64 kv_len, i64 row_begin,
                                        i64 row_end);
 
+/* reads.c: keys that the items read, each counted once an item and kv head that reads it. Kernels read no more. */
+i64 folio__plan_reads(const struct plan_work *work, const struct plan_shape *shape);
+
 /* Lines of text about the items, for people; snprintf's contract. */
 size_t folio__plan_dump(const struct plan_work *work, char *text, size_t n);
 

@@ -101,6 +101,27 @@ static void explain_work(struct writer *w, const folio_plan *plan)
         w->used += folio__plan_dump(&plan->work, w->text + w->used, w->n - w->used);
 }
 
+/* The bytes of K and V that the masks save. */
+static folio_status explain_reads(struct writer *w, const folio_plan *plan)
+{
+    const struct attend_args *kernel = &plan->problem.kernel;
+    struct plan_shape bare = plan->shape;
+    bare.mask_mod = NULL;
+    bare.block_mask = NULL;
+    bare.may_share = false;
+    bare.tables = NULL;
+    struct plan_work unmasked;
+    FOLIO_TRY(folio__plan_work_create(&unmasked, &bare));
+    folio__plan_make(&unmasked, &bare, plan->q_begin, plan->kv_lens);
+    const i64 key_bytes = kernel->k.head_dim * folio__dtype_bytes((enum dtype)kernel->k.dtype) +
+                          kernel->v.head_dim * folio__dtype_bytes((enum dtype)kernel->v.dtype);
+    const i64 all = folio__plan_reads(&unmasked, &bare), kept = folio__plan_reads(&plan->work, &plan->shape);
+    print(w, "masks: %lld of %lld bytes of K and V are read, %lld are not\n", (long long)(kept * key_bytes),
+          (long long)(all * key_bytes), (long long)((all - kept) * key_bytes));
+    folio__plan_work_destroy(&unmasked);
+    return FOLIO_OK;
+}
+
 static folio_status explain(struct writer *w, folio_context *ctx, const folio_attend_args *args)
 {
     struct problem p;
@@ -125,6 +146,8 @@ static folio_status explain(struct writer *w, folio_context *ctx, const folio_at
         if (status != FOLIO_OK)
             print(w, "%s: %s\n", folio_status_name(status), folio_last_error());
     }
+    if (plan->is_updated && (plan->shape.mask_mod || plan->shape.block_mask))
+        status = explain_reads(w, plan);
     explain_work(w, plan);
     folio_plan_destroy(&plan);
     return FOLIO_OK; /* as plan_create: lengths are update's business */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """block_mask= with NumPy: blocks of any size, absent ones unread, and what is refused."""
 import gc
+import re
 
 import folio
 import numpy as np
@@ -61,6 +62,36 @@ def test_absent_blocks_are_not_read():
     oracle.assert_close(got[0], want[0])
     full = folio.BlockMask(np.zeros_like(num), np.zeros_like(indices), num, indices, 8, "false")
     oracle.assert_close(attend(p, block_mask=full)[0], want[0])
+
+
+def counted(text):
+    """(read, of) bytes of K and V, as explain() counts them."""
+    found = re.search(r"masks: (\d+) of (\d+) bytes of K and V are read, (\d+) are not", text)
+    read, all_of_them, saved = map(int, found.groups())
+    assert read + saved == all_of_them
+    return read, all_of_them
+
+
+@pytest.mark.parametrize("kept", [[], [0], [3], [7], [1, 6], [0, 2, 4, 6], list(range(8))], ids=str)
+@pytest.mark.parametrize("full", [False, True], ids=["partial", "full"])
+def test_explain_counts_the_bytes_that_absent_blocks_save(kept, full):
+    p = oracle.problem(6, kv_lens=[64, 50], q_lens=[8, 8], heads=(4, 2), page_size=4)
+    num, indices = np.array([[[len(kept)]]], np.int32), np.array([[[kept + [0] * (8 - len(kept))]]], np.int32)
+    nothing = np.zeros_like(num), np.zeros_like(indices)
+    block_mask = folio.BlockMask(*(nothing + (num, indices) if full else (num, indices) + nothing), (8, 8))
+    given = p.q, p.k_pages, p.v_pages
+    read, of = counted(folio.explain(*given, **p.arguments(), block_mask=block_mask))
+    key_bytes = 2 * 16 * 4 * 2  # K and V, head_dim 16, float32, kv heads
+    assert of == (64 + 50) * key_bytes
+    assert read == sum(min(8 * i + 8, n) - min(8 * i, n) for i in kept for n in (64, 50)) * key_bytes
+    assert "masks:" not in folio.explain(*given, **p.arguments())
+
+
+def test_explain_counts_what_a_windowed_mod_saves():
+    p = oracle.problem(7, kv_lens=[4096], page_size=64, heads=(2, 1))
+    text = folio.explain(p.q, p.k_pages, p.v_pages, **p.arguments(), mask_mod="pos - kv < 256")
+    read, of = counted(text)
+    assert of == 4096 * 2 * 16 * 4 and of // 16 <= read <= of // 8
 
 
 @pytest.mark.parametrize("error, words, arguments", [
