@@ -16,7 +16,8 @@ static __shared__ int generic_d_v;
 enum {
     CHUNK = 4, /* rows that share one read of a key or value */
     ELEMENT = CONFIG_PAGE_DTYPE == DTYPE_F32 ? 4 : 2,
-    VECTOR = 16 / ELEMENT, /* elements of a 16-byte read */
+    VECTOR = 16 / ELEMENT, /* elements of a 16-byte read of K */
+    QUAD = 4,              /* elements of a read of V */
 };
 
 struct generic {
@@ -93,39 +94,60 @@ DEVICE void check_table(const struct generic *g, const struct attend_args *a, co
             *g->is_bad = 1;
 }
 
+/* VECTOR elements as floats. */
+DEVICE void unpack(float x[VECTOR], const uint4 raw)
+{
+    const u32 words[4] = { raw.x, raw.y, raw.z, raw.w };
+#pragma unroll
+    for (i32 i = 0; i < VECTOR; i++) {
+        const u16 half = (u16)(words[i * ELEMENT / 4] >> (i % 2 * 16));
+        x[i] = CONFIG_PAGE_DTYPE == DTYPE_F32   ? __uint_as_float(words[i * ELEMENT / 4])
+               : CONFIG_PAGE_DTYPE == DTYPE_F16 ? f16_to_f32(half)
+                                                : bf16_to_f32(half);
+    }
+}
+
+/* q: 16-byte aligned, rows a multiple of 8 floats apart. */
 DEVICE void dot_vector(float acc[CHUNK], const uint4 raw, const float *q, i32 width)
 {
-    float x[8];
-    if (CONFIG_PAGE_DTYPE == DTYPE_F32) {
-        x[0] = __uint_as_float(raw.x), x[1] = __uint_as_float(raw.y);
-        x[2] = __uint_as_float(raw.z), x[3] = __uint_as_float(raw.w);
-    } else {
-        const u32 pairs[4] = { raw.x, raw.y, raw.z, raw.w };
-#pragma unroll
-        for (i32 i = 0; i < 4; i++) {
-            const u16 low = (u16)pairs[i], high = (u16)(pairs[i] >> 16);
-            x[2 * i] = CONFIG_PAGE_DTYPE == DTYPE_F16 ? f16_to_f32(low) : bf16_to_f32(low);
-            x[2 * i + 1] = CONFIG_PAGE_DTYPE == DTYPE_F16 ? f16_to_f32(high) : bf16_to_f32(high);
-        }
-    }
+    float x[VECTOR];
+    unpack(x, raw);
 #pragma unroll
     for (i32 r = 0; r < CHUNK; r++)
 #pragma unroll
-        for (i32 i = 0; i < VECTOR; i++)
-            acc[r] = fmaf(x[i], q[r * width + i], acc[r]);
+        for (i32 i = 0; i < VECTOR; i += 4) {
+            const float4 y = *(const float4 *)(q + r * width + i);
+            acc[r] = fmaf(x[i], y.x, acc[r]);
+            acc[r] = fmaf(x[i + 1], y.y, acc[r]);
+            acc[r] = fmaf(x[i + 2], y.z, acc[r]);
+            acc[r] = fmaf(x[i + 3], y.w, acc[r]);
+        }
 }
 
-/* Dot products of one key's row with CHUNK rows of q. */
+/* Dot products of one key's row with CHUNK rows of q. Several reads are on their way at a time: a thread reads its row
+ * alone, and little else hides the memory's latency. */
 DEVICE void dots(float acc[CHUNK], const u8 *k, const float *q, i32 d_qk, i32 width, bool is_vector)
 {
+    enum { AHEAD = ELEMENT == 4 ? 2 : 4 }; /* registers: 4 spill with f32 */
 #pragma unroll
     for (i32 r = 0; r < CHUNK; r++)
         acc[r] = 0.0f;
     i32 d = 0;
-    if (is_vector)
+    if (is_vector) {
+#pragma unroll 1
+        for (; d + AHEAD * VECTOR <= d_qk; d += AHEAD * VECTOR) {
+            uint4 raw[AHEAD];
+#pragma unroll
+            for (i32 i = 0; i < AHEAD; i++)
+                raw[i] = *(const uint4 *)(k + (d + i * VECTOR) * ELEMENT);
+#pragma unroll
+            for (i32 i = 0; i < AHEAD; i++)
+                dot_vector(acc, raw[i], q + d + i * VECTOR, width);
+        }
 #pragma unroll 1
         for (; d < d_qk; d += VECTOR)
             dot_vector(acc, *(const uint4 *)(k + d * ELEMENT), q + d, width);
+    }
     for (; d < d_qk; d++) {
         const float x = load_number(k + (i64)d * ELEMENT, CONFIG_PAGE_DTYPE);
 #pragma unroll
@@ -194,6 +216,31 @@ DEVICE void leaf_softmax(const struct generic *g, i32 n_rows)
     }
 }
 
+/* The weight of key t for a row of the chunk. */
+DEVICE float weight_of(const struct generic *g, const struct unit *u, i32 row, i32 t)
+{
+    return g->p[min(row, u->n_rows - 1) * MAX_LEAF + t];
+}
+
+/* Sums of one column over the parts of the keys, in order, by the threads of part 0. */
+DEVICE void add_parts(const struct generic *g, const struct unit *u, const float acc[CHUNK], i32 first, i32 d, i32 d_v,
+                      i32 columns)
+{
+    const i32 n_parts = GENERIC_THREADS / columns, part = threadIdx.x / columns, column = threadIdx.x % columns;
+#pragma unroll
+    for (i32 r = 0; r < CHUNK; r++)
+        g->sums[threadIdx.x * CHUNK + r] = acc[r];
+    __syncthreads();
+    if (part == 0 && d < d_v)
+        for (i32 r = 0; r < CHUNK && first + r < u->n_rows; r++) {
+            float sum = 0.0f;
+            for (i32 i = 0; i < n_parts; i++)
+                sum += g->sums[(i * columns + column) * CHUNK + r];
+            g->leaf.o[(first + r) * d_v + d] = sum;
+        }
+    __syncthreads();
+}
+
 /* Weights and values -> o of the leaf. Threads: n_parts parts of the keys x columns; parts are summed in order. */
 DEVICE void leaf_values(const struct generic *g, const struct attend_args *a, const struct unit *u)
 {
@@ -212,23 +259,78 @@ DEVICE void leaf_values(const struct generic *g, const struct attend_args *a, co
                     const float x = load_number(a->v.data + at + (i64)d * ELEMENT, CONFIG_PAGE_DTYPE);
 #pragma unroll
                     for (i32 r = 0; r < CHUNK; r++) {
-                        const float w = g->p[min(first + r, u->n_rows - 1) * MAX_LEAF + t];
+                        const float w = weight_of(g, u, first + r, t);
                         acc[r] = w == 0.0f ? acc[r] : fmaf(w, x, acc[r]); /* a removed key's value may be NaN */
                     }
                 }
-#pragma unroll
-            for (i32 r = 0; r < CHUNK; r++)
-                g->sums[threadIdx.x * CHUNK + r] = acc[r];
-            __syncthreads();
-            if (part == 0 && d < d_v)
-                for (i32 r = 0; r < CHUNK && first + r < u->n_rows; r++) {
-                    float sum = 0.0f;
-                    for (i32 i = 0; i < n_parts; i++)
-                        sum += g->sums[(i * columns + column) * CHUNK + r];
-                    g->leaf.o[(first + r) * d_v + d] = sum;
-                }
-            __syncthreads();
+            add_parts(g, u, acc, first, d, d_v, columns);
         }
+}
+
+/* acc [QUAD][CHUNK] += the weights of key t times its four values. */
+DEVICE void add_quad(float acc[QUAD][CHUNK], const struct generic *g, const struct unit *u, i32 first, i32 t,
+                     const float x[QUAD])
+{
+#pragma unroll
+    for (i32 r = 0; r < CHUNK; r++) {
+        const float w = weight_of(g, u, first + r, t);
+        if (w != 0.0f) /* a removed key's value may be NaN */
+#pragma unroll
+            for (i32 i = 0; i < QUAD; i++)
+                acc[i][r] = fmaf(w, x[i], acc[i][r]);
+    }
+}
+
+/* Columns d .. d + 3 of the value at byte `at`; zeros where there is none (-1). */
+DEVICE void read_quad(float x[QUAD], const u8 *v, i64 at, i32 d)
+{
+    const u8 *from = v + at + (i64)d * ELEMENT;
+    if (ELEMENT == 4) {
+        const float4 raw = at < 0 ? make_float4(0, 0, 0, 0) : *(const float4 *)from;
+        x[0] = raw.x, x[1] = raw.y, x[2] = raw.z, x[3] = raw.w;
+        return;
+    }
+    const uint2 raw = at < 0 ? make_uint2(0, 0) : *(const uint2 *)from;
+    const u32 words[2] = { raw.x, raw.y };
+#pragma unroll
+    for (i32 i = 0; i < QUAD; i++) {
+        const u16 half = (u16)(words[i / 2] >> (i % 2 * 16));
+        x[i] = CONFIG_PAGE_DTYPE == DTYPE_F16 ? f16_to_f32(half) : bf16_to_f32(half);
+    }
+}
+
+/* The same, a thread four columns side by side: a quarter of the reads and of the looks at weights. */
+DEVICE void leaf_values_quads(const struct generic *g, const struct attend_args *a, const struct unit *u)
+{
+    enum { AHEAD = ELEMENT == 4 ? 2 : 4 };
+    const i32 d_v = a->out.dim, columns = min((d_v / QUAD + 7) / 8 * 8, GENERIC_THREADS);
+    const i32 n_parts = GENERIC_THREADS / columns, part = threadIdx.x / columns, column = threadIdx.x % columns;
+    for (i32 first = 0; first < u->n_rows; first += CHUNK)
+        for (i32 d0 = 0; d0 < d_v; d0 += columns * QUAD) {
+            const i32 d = d0 + column * QUAD;
+            float acc[QUAD][CHUNK] = { { 0.0f } };
+            if (part < n_parts && d < d_v)
+#pragma unroll 1
+                for (i32 t = part; t < u->leaf; t += AHEAD * n_parts) {
+                    float x[AHEAD][QUAD];
+#pragma unroll
+                    for (i32 i = 0; i < AHEAD; i++)
+                        read_quad(x[i], a->v.data, t + i * n_parts < u->leaf ? g->v_at[t + i * n_parts] : -1, d);
+#pragma unroll
+                    for (i32 i = 0; i < AHEAD; i++)
+                        if (t + i * n_parts < u->leaf)
+                            add_quad(acc, g, u, first, t + i * n_parts, x[i]);
+                }
+#pragma unroll
+            for (i32 i = 0; i < QUAD; i++)
+                add_parts(g, u, acc[i], first, d + i, d_v, columns);
+        }
+}
+
+DEVICE bool is_quads(const struct attend_args *a)
+{
+    return a->out.dim % QUAD == 0 &&
+           (((u64)a->v.data | a->v.page_stride | a->v.slot_stride | a->v.head_stride) % (QUAD * ELEMENT)) == 0;
 }
 
 /* A bad page id: nothing of this sequence is worth keeping. */
@@ -281,7 +383,10 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
             } else {
                 leaf_softmax(&g, u->n_rows);
                 __syncthreads();
-                leaf_values(&g, &a, u);
+                if (is_quads(&a))
+                    leaf_values_quads(&g, &a, u);
+                else
+                    leaf_values(&g, &a, u);
             }
             if (tree_add(&tree, u, leaf, begin, end, &done)) {
                 FOR_ROWS(r, u->n_rows)
