@@ -71,7 +71,7 @@ def paged_attention(manager, query, key, value, score_mod, block_mask, scale, en
     result = folio.attention(
         query.transpose(1, 2).reshape(B * Q, H, -1), key, value, layout="FLAT", page_size=manager.page_size,
         page_table=table[:, :max(manager._n_reserved, default=0)], kv_lens=kv_lens,
-        q_indptr=None if Q == 1 else list(range(0, (B + 1) * Q, Q)) if Q else [0] * (B + 1), causal=causal,
+        q_indptr=None if Q == 1 else Q * torch.arange(B + 1, device=kv_lens.device), max_q_len=Q, causal=causal,
         scale=scale, score_mod=score_mod, block_mask=block_mask, out=rows, return_lse=return_lse)
     if rows.data_ptr() != out.data_ptr():
         out.copy_(rows.view(B, Q, H, -1).transpose(1, 2))
