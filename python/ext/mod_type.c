@@ -29,10 +29,13 @@ static PyObject *finish(const struct ext_state *state, struct ext_mod *self, fol
 static int read_capture(struct ext_state *state, struct ext_mod *self, folio_mod_capture *capture, PyObject *name,
                         PyObject *array, int wraps)
 {
-    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, NULL) : NULL;
+    Py_ssize_t n_bytes = 0;
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &n_bytes) : NULL;
     if (!text && !PyErr_Occurred())
         PyErr_Format(PyExc_TypeError, "captures: name %R; must be a str", name);
-    if (!text)
+    else if (text && strlen(text) != (size_t)n_bytes)
+        PyErr_Format(PyExc_ValueError, "captures: name %R; must not hold a zero", name);
+    if (PyErr_Occurred())
         return -1;
     char argument[FOLIO_MOD_MAX_NAME + 32];
     PyOS_snprintf(argument, sizeof argument, "capture %.*s", FOLIO_MOD_MAX_NAME, text);

@@ -55,7 +55,7 @@ def _text(name, kind, mod, captures):
     translation = _translations.translate(mod, kind == _mods.MASK, "jax", tells=False)
     if translation.text is None:
         raise TypeError(f"{name}: {translation.why}, and a traced call can't call it back: give a str or a folio.Mod, "
-                        "or call folio.attention outside jax.jit")
+                        "or call folio.attention outside jax.jit") from translation.error
     return translation.text, translation.captures, True
 
 

@@ -24,12 +24,13 @@ _told = set()  # what was logged
 
 
 class Translation:
-    """text, captures by name and refresh() when it could be; else text is None and why says what could not."""
+    """text, captures by name and refresh() when it could be; else text is None, why says what could not, and error is
+    what the function raised when it was traced, if it did."""
 
-    __slots__ = ("captures", "mod", "refresh", "text", "why")
+    __slots__ = ("captures", "error", "mod", "refresh", "text", "why")
 
-    def __init__(self, text=None, captures=None, refresh=None, why=None):
-        self.text, self.captures, self.refresh, self.why = text, captures, refresh, why
+    def __init__(self, text=None, captures=None, refresh=None, why=None, error=None):
+        self.text, self.captures, self.refresh, self.why, self.error = text, captures, refresh, why, error
         self.mod = None  # what _mods makes of it
 
 
@@ -57,6 +58,7 @@ def translate(function, is_mask, framework, tells=True):
 
 
 def _translate(function, is_mask, framework, hints, tells):
+    raised = None
     try:
         trace = _tracer(framework)
         return Translation(*trace.translate(function, is_mask, hints))
@@ -67,13 +69,13 @@ def _translate(function, is_mask, framework, hints, tells):
     except Exception as error:
         if type(error).__name__ == "RequiresGrad":
             raise
-        why = f"tracing it raised {type(error).__name__}: {_first_line(error)}"
+        why, raised = f"tracing it raised {type(error).__name__}: {_first_line(error)}", error
     name = getattr(function, "__qualname__", type(function).__name__)
     line = f"{name} is called a tile at a time, which is slow: {why}"
     if tells and line not in _told and len(_told) < 1000:
         _told.add(line)
         log.warning("%s", line)
-    return Translation(why=why)
+    return Translation(why=why, error=raised)
 
 
 def _tracer(framework):

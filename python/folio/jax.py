@@ -78,6 +78,8 @@ def _array(name, value, dtypes=None):
     """value as what jax.jit takes as it is: a JAX array, or NumPy's of a dtype that JAX would not narrow."""
     if isinstance(value, (list, tuple)):
         value = np.asarray(value, np.int64 if dtypes is INDICES else None)
+    if hasattr(value, "dtype") and not isinstance(value, jax.Array | np.ndarray):
+        value = jax.numpy.asarray(value)  # PyTorch's, say
     dtype = getattr(value, "dtype", None)
     if dtype is None:
         raise TypeError(f"{name}: {type(value).__name__}; must be an array")
@@ -85,8 +87,6 @@ def _array(name, value, dtypes=None):
         raise TypeError(f"{name}: dtype {dtype}; must be {' or '.join(sorted(dtypes))}")
     if isinstance(value, jax.Array):
         return value
-    if not isinstance(value, np.ndarray):
-        return jax.numpy.asarray(value)
     if dtype.itemsize == 8 and not jax.config.jax_enable_x64:
         return _narrow(name, value)
     return value

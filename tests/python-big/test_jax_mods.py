@@ -116,6 +116,29 @@ def test_block_masks(full):
         jax.block_until_ready(traced(p, number, indices + 9, wholes, options=of_traced))
 
 
+def test_block_masks_and_captures_of_torch():
+    torch = pytest.importorskip("torch")
+    from torch.nn.attention.flex_attention import create_block_mask
+    p = problem(9)
+    blocks = create_block_mask(lambda b, h, q, kv: q >= kv, 4, 1, 4, 9, device="cpu", BLOCK_SIZE=(2, 4))
+    blocks.mask_mod = folio.Mod("q >= kv - w[h]", {"w": torch.tensor([0, 1, 0, 2])})
+    assert_same_bits(traced(p, options=lambda: {"block_mask": blocks}), eager(p, block_mask=blocks))
+
+
+def test_what_a_callable_raises_is_the_cause():
+    p = problem(10)
+    with pytest.raises(TypeError, match="score_mod: tracing it raised ZeroDivisionError") as caught:
+        traced(p, options=lambda: {"score_mod": lambda score, b, h, q, kv: 1 / 0})
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_zero_in_a_name_is_refused(is_traced):
+    p, options = problem(11), {"score_mod": "score", "captures": {"a\0b": SLOPES}}
+    with pytest.raises(ValueError, match="captures: name 'a.x00b'"):
+        traced(p, options=lambda: options) if is_traced else eager(p, **options)
+
+
 def test_what_is_refused_when_tracing():
     p = problem(6)
     table = jnp.asarray(SLOPES)
