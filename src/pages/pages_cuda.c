@@ -7,12 +7,14 @@
 #include "kernel/cuda/memory.h"
 
 enum { APPEND, GATHER, COPY, LAY }; /* symbols of the row CUDA_PAGES */
-enum { CHUNK = 8, MAX_BLOCKS = 1 << 20 };
+enum { CHUNK = 8, MAX_BLOCKS = 1 << 20, IN_FLIGHT = 4, BLOCKS_AN_SM = 16 };
 
-/* Enough blocks for one item a thread, within reason: kernels loop. */
-static i32 blocks_for(i64 n_items)
+/* Enough blocks for one item a thread; where that is many times the device, for as many as a thread has in flight.
+ * Kernels loop. */
+static i32 blocks_for(const struct cuda_device *device, i64 n_items)
 {
-    return (i32)clamp_i64(ceil_div(n_items, PAGES_THREADS), 1, MAX_BLOCKS);
+    const i64 blocks = ceil_div(n_items, PAGES_THREADS), some = (i64)device->n_sms * BLOCKS_AN_SM;
+    return (i32)clamp_i64(max_i64(min_i64(blocks, some), blocks / IN_FLIGHT), 1, MAX_BLOCKS);
 }
 
 static i64 chunks_of(i32 dim)
@@ -25,7 +27,7 @@ static folio_status launch(folio_context *ctx, i32 symbol, void *args, i64 n_ite
 {
     struct cuda_device *device = ctx->cuda;
     struct cuda_launch launch = {
-        .grid = blocks_for(n_items), .grid_y = n_sides, .block = PAGES_THREADS, .stream = stream
+        .grid = blocks_for(device, n_items), .grid_y = n_sides, .block = PAGES_THREADS, .stream = stream
     };
     void *parameters[] = { args };
     FOLIO_TRY(folio__cuda_check_stream(device, stream));

@@ -141,3 +141,23 @@ static void run_gather(struct rig *rig)
 }
 
 const struct check check_by_copies = { "gather", "attention through 16-byte copies, small", run_gather };
+
+/* Few keys and many cuts, by the kernel whose threads meet at __syncthreads alone. */
+static void run_generic(struct rig *rig)
+{
+    static const i32 groups[] = { 1, 5, 16 };
+    for (i32 i = 0; i < (rig->is_small ? 6 : 24); i++) {
+        struct problem_case c = plain;
+        c.seed = (u64)i;
+        c.group = groups[i % 3];
+        c.page_size = 1 + i % 5;
+        c.batch = 3;
+        c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
+        c.d_qk = c.d_v = i / 3 % 2 ? 33 : 80;
+        for (i32 b = 0; b < c.batch; b++)
+            c.q_lens[b] = 1, c.kv_lens[b] = 90 + 700 * b;
+        check_case(rig, &c);
+    }
+}
+
+const struct check check_generic = { "generic", "attention by the generic kernel, small", run_generic };

@@ -61,14 +61,136 @@ DEVICE i32 chunks_of(i32 dim)
     return (dim + CHUNK - 1) / CHUNK;
 }
 
+/* ---- append and gather of aligned rows of one dtype: 16-byte pieces, several in flight a thread, 32-bit indices */
+
+enum { IN_FLIGHT = 4 };
+
+struct pieces { /* of the rows of a side */
+    u32 n, in_row, n_heads;
+};
+
+/* False where the slow way is needed. */
+DEVICE bool pieces_of(struct pieces *p, const struct rows_view *rows, const struct pages_view *pages, i64 n_tokens,
+                      i32 n_heads)
+{
+    const i64 row_bytes = (i64)rows->dim * number_bytes(rows->dtype), n = n_tokens * n_heads * (row_bytes / 16);
+    const u64 bits = (u64)rows->data | rows->token_stride | rows->head_stride | (u64)pages->data | pages->page_stride |
+                     pages->slot_stride | pages->head_stride | row_bytes;
+    p->n = (u32)n;
+    p->in_row = (u32)(row_bytes / 16);
+    p->n_heads = (u32)n_heads;
+    return rows->dtype == pages->dtype && bits % 16 == 0 && n < (i64)1 << 31;
+}
+
+struct piece {
+    u32 token, head, at; /* at: bytes into the row */
+};
+
+DEVICE struct piece piece_of(const struct pieces *p, u32 i)
+{
+    struct piece piece;
+    const u32 row = i / p->in_row;
+    piece.at = (i - row * p->in_row) * 16;
+    piece.token = row / p->n_heads;
+    piece.head = row - piece.token * p->n_heads;
+    return piece;
+}
+
+/* Copy what has a source and a destination: all reads before the first write. */
+DEVICE void move_pieces(u8 *const dst[IN_FLIGHT], const u8 *const src[IN_FLIGHT])
+{
+    uint4 raw[IN_FLIGHT];
+#pragma unroll
+    for (i32 k = 0; k < IN_FLIGHT; k++)
+        if (dst[k])
+            raw[k] = *(const uint4 *)src[k];
+#pragma unroll
+    for (i32 k = 0; k < IN_FLIGHT; k++)
+        if (dst[k])
+            *(uint4 *)dst[k] = raw[k];
+}
+
+/* The rows are read before it is known where they go. */
+DEVICE void append_pieces(const struct cuda_append_args *a, const struct rows_view *rows,
+                          const struct pages_view *pages, const struct pieces *p, bool reports)
+{
+    const struct append_args *args = &a->args;
+    enum { SKIP = -1, BAD = -2 };
+    const u32 step = gridDim.x * PAGES_THREADS;
+    for (u32 first = blockIdx.x * PAGES_THREADS + threadIdx.x; first < p->n; first += IN_FLIGHT * step) {
+        struct piece pieces[IN_FLIGHT];
+        uint4 raw[IN_FLIGHT];
+        i32 slots[IN_FLIGHT]; /* SKIP: none; BAD: reported below */
+#pragma unroll
+        for (i32 k = 0; k < IN_FLIGHT; k++) {
+            const u32 i = first + k * step;
+            pieces[k] = piece_of(p, i);
+            slots[k] = SKIP;
+            if (i < p->n) {
+                const i64 slot = load_index(args->slots, args->slots_are_i64, pieces[k].token);
+                raw[k] = *(const uint4 *)(row_address(rows, pieces[k].token, pieces[k].head) + pieces[k].at);
+                slots[k] = slot >= 0 && slot < a->n_slots ? (i32)slot : slot == -1 ? SKIP : BAD;
+            }
+        }
+#pragma unroll
+        for (i32 k = 0; k < IN_FLIGHT; k++)
+            if (slots[k] >= 0) {
+                const u32 page = (u32)slots[k] / (u32)args->page_size;
+                *(uint4 *)(slot_address(pages, page, (u32)slots[k] - page * (u32)args->page_size, pieces[k].head) +
+                           pieces[k].at) = raw[k];
+            } else if (slots[k] == BAD && reports && pieces[k].head == 0 && pieces[k].at == 0)
+                report_error(a->error, CUDA_ERROR_SLOT, pieces[k].token, 0,
+                             load_index(args->slots, args->slots_are_i64, pieces[k].token));
+    }
+}
+
+/* A row of no page becomes NaN. */
+DEVICE void gather_pieces(const struct cuda_gather_args *a, const struct rows_view *rows,
+                          const struct pages_view *pages, const struct pieces *p)
+{
+    const struct gather_args *args = &a->args;
+    const u32 step = gridDim.x * PAGES_THREADS, page_size = (u32)args->page_size;
+    for (u32 first = blockIdx.x * PAGES_THREADS + threadIdx.x; first < p->n; first += IN_FLIGHT * step) {
+        u8 *dst[IN_FLIGHT];
+        const u8 *src[IN_FLIGHT];
+        i64 ids[IN_FLIGHT];
+#pragma unroll
+        for (i32 k = 0; k < IN_FLIGHT; k++)
+            ids[k] = first + k * step < p->n ? load_index(args->page_row, args->ids_are_i64,
+                                                          piece_of(p, first + k * step).token / page_size)
+                                             : -1;
+#pragma unroll
+        for (i32 k = 0; k < IN_FLIGHT; k++) {
+            const bool is_piece = first + k * step < p->n;
+            const struct piece piece = piece_of(p, first + k * step);
+            const u32 column = piece.token / page_size, slot = piece.token - column * page_size;
+            u8 *to = (u8 *)row_address(rows, piece.token, piece.head) + piece.at;
+            const bool is_page = ids[k] >= 0 && ids[k] < pages->n_pages;
+            dst[k] = is_piece && is_page ? to : 0;
+            src[k] = slot_address(pages, ids[k], slot, piece.head) + piece.at;
+            if (is_piece && !is_page) {
+                report_error(a->error, CUDA_ERROR_GATHER_PAGE, column, 0, ids[k]);
+                for (i32 i = 0; i < 16; i += number_bytes(rows->dtype))
+                    store_number(to + i, rows->dtype, NAN_F);
+            }
+        }
+        move_pieces(dst, src);
+    }
+}
+
 /* blockIdx.y 0: K, 1: V. */
-extern "C" __global__ void __launch_bounds__(PAGES_THREADS)
+extern "C" __global__ void __launch_bounds__(PAGES_THREADS, 4)
     folio_append(const __grid_constant__ struct cuda_append_args a)
 {
     const struct append_args *args = &a.args;
     const struct rows_view *rows = blockIdx.y ? &args->v : &args->k;
     const struct pages_view *pages = blockIdx.y ? &args->v_pages : &args->k_pages;
     const i32 n_chunks = chunks_of(rows->dim);
+    struct pieces pieces;
+    if (a.n_slots < (i64)1 << 31 && pieces_of(&pieces, rows, pages, a.n_tokens, args->n_kv_heads)) {
+        append_pieces(&a, rows, pages, &pieces, blockIdx.y == 0);
+        return;
+    }
     FOR_ITEMS(i, a.n_tokens * args->n_kv_heads * n_chunks)
     {
         const struct item item = item_of(i, args->n_kv_heads, n_chunks);
@@ -83,13 +205,18 @@ extern "C" __global__ void __launch_bounds__(PAGES_THREADS)
     }
 }
 
-extern "C" __global__ void __launch_bounds__(PAGES_THREADS)
+extern "C" __global__ void __launch_bounds__(PAGES_THREADS, 4)
     folio_gather(const __grid_constant__ struct cuda_gather_args a)
 {
     const struct gather_args *args = &a.args;
     const struct rows_view *rows = blockIdx.y ? &args->v : &args->k;
     const struct pages_view *pages = blockIdx.y ? &args->v_pages : &args->k_pages;
     const i32 n_chunks = chunks_of(rows->dim);
+    struct pieces pieces;
+    if (args->page_size < (i64)1 << 31 && pieces_of(&pieces, rows, pages, a.kv_len, args->n_kv_heads)) {
+        gather_pieces(&a, rows, pages, &pieces);
+        return;
+    }
     FOR_ITEMS(i, a.kv_len * args->n_kv_heads * n_chunks)
     {
         const struct item item = item_of(i, args->n_kv_heads, n_chunks);
