@@ -82,6 +82,10 @@ def demo(a):
             ("append_kv, 1 token", lambda m: m.append_kv(cache, 0, new[:1], new[:1]).key_pool, None, 3),
             ("the same, donate=True", lambda m: m.append_kv(cache, 0, new[:1], new[:1]).key_pool,
              donating(cache, new[:1]), 3)]
+    if theirs:
+        from attnax import alibi_mod
+        mod = alibi_mod(a.heads)
+        rows.insert(1, ("the same, alibi_mod", lambda m: m.paged_attention(query, cache, 0, score_mod=mod), None, 9))
     for name, call, own, n_times in rows:
         mine = milliseconds(own or (lambda call=call: call(ours)), 9)
         line = f"  {name:24} {mine:9.3f} ms"

@@ -29,7 +29,8 @@ def paged_attention(query, cache, sequence_idx, *, mask=None, score_mod=None, dr
     if mask is not None and len(mask.shape) > 3:
         raise ValueError(f"mask: {len(mask.shape)} dims; at most 3: (num_heads, seq_q, seq_kv)")
     mask = None if mask is None else _like(mask)[(None,) * (3 - len(mask.shape))].swapaxes(0, 1)
-    return _attend(query[None], cache, index, mask, score_mod)[0]
+    out = _attend(_like(query)[None], cache, index, mask, score_mod)[0]
+    return jnp.asarray(out)
 
 
 def paged_attention_batched(query, cache, *, mask=None, score_mod=None, causal=None, window=(-1, -1)):
@@ -45,7 +46,7 @@ def paged_attention_batched(query, cache, *, mask=None, score_mod=None, causal=N
                          "head_dim)")
     if mask is not None:
         mask = _rows_of_mask(mask, query.shape)
-    return _attend(query, cache, None, mask, score_mod, causal=causal, window=window)
+    return jnp.asarray(_attend(query, cache, None, mask, score_mod, causal=causal, window=window))
 
 
 def _refuse_dropout(rate, deterministic):
@@ -73,7 +74,10 @@ def _rows_of_mask(mask, shape):
 
 
 def _attend(query, cache, index, mask, score_mod, **options):
-    """query [batch, num_heads, seq_q, head_dim] over the sequence `index`, or over all where it is None."""
+    """query [batch, num_heads, seq_q, head_dim] over the sequence `index`, or over all where it is None.
+
+    NumPy's, unless something is traced: JAX's own views cost more than small attention does.
+    """
     heads = query.shape[1]
     if heads % cache.num_kv_heads:
         raise ValueError(f"num_heads ({heads}) must be divisible by num_kv_heads ({cache.num_kv_heads}) for paged "
@@ -90,7 +94,7 @@ def _attend(query, cache, index, mask, score_mod, **options):
     mod = adapt(score_mod, heads, batch, seq_q, lengths)
     got = folio.attention(q, cache.key_pool, cache.value_pool, kv_lens=lengths, page_table=table, mask=mask,
                           q_indptr=_indptr(batch, seq_q), score_mod=mod, out=result, **options)
-    return jnp.asarray(out if batch == 1 else got.reshape(batch, seq_q, heads, dim).swapaxes(1, 2))
+    return out if batch == 1 else got.reshape(batch, seq_q, heads, dim).swapaxes(1, 2)
 
 
 def _indptr(batch, seq_q):
