@@ -2,6 +2,7 @@
 """folio.jax: the same answers traced as eager, pages that donation keeps in place, and errors that say what to do."""
 import pathlib
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -263,3 +264,24 @@ def test_any_number_of_threads_counts():
         oracle.assert_close(folio.jax.attention(p.q, p.k_pages, p.v_pages, **p.arguments(), num_threads=n), want)
     with pytest.raises(ValueError, match="num_threads: -1"):
         folio.jax.attention(p.q, p.k_pages, p.v_pages, **p.arguments(), num_threads=-1)
+
+
+def test_eager_and_traced_calls_share_threads():
+    """Both use the context of num_threads, from several Python threads at once: no deadlock, the same bits."""
+    p = oracle.problem(14, kv_lens=[5, 9, 900, 30], page_size=16)
+    want = np.asarray(folio.attention(p.q, p.k_pages, p.v_pages, **p.arguments())).tobytes()
+    traced = jax.jit(lambda q: folio.jax.attention(q, p.k_pages, p.v_pages, **p.arguments()))
+    wrong = []
+
+    def work(call):
+        for _ in range(100):
+            if np.asarray(call()).tobytes() != want:
+                wrong.append(call)
+
+    calls = [lambda: traced(p.q), lambda: folio.attention(p.q, p.k_pages, p.v_pages, **p.arguments())] * 2
+    threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
