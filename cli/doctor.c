@@ -64,6 +64,21 @@ static void say_cpu(bool json, const struct machine *m)
     say(json, "huge pages", "transparent: %s, %.0f MB each%s", m->huge_pages, mega(m->huge_page_bytes), why);
 }
 
+/* Tiles need the CPU, the system and the process to agree: which one does not. */
+static void say_amx(bool json, const char *cap)
+{
+    const char *missing = folio_isa_missing(FOLIO_ISA_AMX);
+    bool is_capped = false;
+    for (size_t i = 0; cap && i < COUNT_OF(levels); i++)
+        is_capped = is_capped || (levels[i] != FOLIO_ISA_AMX && !strcmp(cap, folio_isa_name(levels[i])));
+    if (missing)
+        say(json, "AMX", "missing: %s", missing);
+    else if (is_capped)
+        say(json, "AMX", "the machine has it, but FOLIO_ISA %s keeps folio from it", cap);
+    else
+        say(json, "AMX", "used where q, K and V are bf16");
+}
+
 static void say_isa(bool json)
 {
     char text[200] = "";
@@ -74,6 +89,7 @@ static void say_isa(bool json)
     const char *cap = getenv("FOLIO_ISA");
     say(json, "ISA levels", "%s; best %s; FOLIO_ISA %s", text, folio_isa_name(folio_isa_best()),
         cap ? cap : "not set: no cap");
+    say_amx(json, cap);
 }
 
 /* The context that every default call gets. false: not even that works. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -14,6 +15,7 @@
 #include "base/alloc.h"
 #include "folio/folio.h"
 #include "kernel/context.h"
+#include "kernel/cpu/isa.h"
 
 static const folio_isa x86_levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16,
                                         FOLIO_ISA_AMX };
@@ -58,11 +60,32 @@ static void levels(void **state)
     assert_int_equal(folio_isa_available((folio_isa)99), 0);
     assert_int_equal(folio_isa_available((folio_isa)-1), 0);
     assert_int_equal(folio_isa_available(folio_isa_best()), 1);
+    for (i32 isa = -1; isa <= 8; isa++) {
+        const char *missing = folio_isa_missing((folio_isa)isa);
+        assert_int_equal(missing == NULL, folio_isa_available((folio_isa)isa));
+        assert_true(!missing || strlen(missing) > 10);
+    }
     assert_string_equal(folio_isa_name(FOLIO_ISA_AUTO), "auto");
     assert_string_equal(folio_isa_name(FOLIO_ISA_AVX512_BF16), "avx512_bf16");
     assert_string_equal(folio_isa_name(FOLIO_ISA_NEON), "neon");
     assert_string_equal(folio_isa_name((folio_isa)8), "unknown");
     assert_string_equal(folio_isa_name((folio_isa)-1), "unknown");
+}
+
+/* The first that says no is named, and nobody else: CPU, operating system, kernel. */
+static void tiles_missing(void **state)
+{
+    (void)state;
+    assert_null(folio__tiles_missing(true, true, 0));
+    assert_non_null(strstr(folio__tiles_missing(false, true, EPERM), "CPU has no AMX"));
+    assert_non_null(strstr(folio__tiles_missing(true, false, EPERM), "does not save"));
+    static const int refusals_of[] = { EPERM, EINVAL, ENOSYS, ENOMEM, ENOSPC };
+    for (size_t i = 0; i < COUNT_OF(refusals_of); i++) {
+        const char *why = folio__tiles_missing(true, true, refusals_of[i]);
+        assert_non_null(strstr(why, "the kernel refused arch_prctl"));
+        const bool is_stack = refusals_of[i] == ENOMEM || refusals_of[i] == ENOSPC;
+        assert_int_equal(strstr(why, "signal stack") != NULL, is_stack);
+    }
 }
 
 /* Every table does all of its work, and names itself as its level is named. */
@@ -158,6 +181,7 @@ int main(void)
         cmocka_unit_test(defaults),
         cmocka_unit_test(caps),
         cmocka_unit_test(levels),
+        cmocka_unit_test(tiles_missing),
         cmocka_unit_test(tables_are_complete),
         cmocka_unit_test(refusals),
         cmocka_unit_test(no_memory),

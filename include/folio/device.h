@@ -62,8 +62,9 @@ FOLIO_API int32_t folio_context_n_threads(const folio_context *ctx);
 
 /* What this machine can run, before any cap. */
 FOLIO_API folio_isa folio_isa_best(void);
-FOLIO_API int32_t folio_isa_available(folio_isa isa); /* 1 or 0 */
-FOLIO_API const char *folio_isa_name(folio_isa isa);  /* "avx512"; "unknown" for no level. Never NULL */
+FOLIO_API int32_t folio_isa_available(folio_isa isa);   /* 1 or 0 */
+FOLIO_API const char *folio_isa_missing(folio_isa isa); /* why available is 0, in words; NULL = it is 1 */
+FOLIO_API const char *folio_isa_name(folio_isa isa);    /* "avx512"; "unknown" for no level. Never NULL */
 
 /* The CUDA backend, without a GPU (docs/cuda.md). Its kernels are rows of a closed table, compiled by NVRTC
  * at first use. */

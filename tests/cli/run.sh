@@ -149,12 +149,17 @@ group_doctor()
     want_code 0
     want_out '^CPU  '
     want_out '^ISA levels  *c'
+    want_out '^AMX  *\(used where\|missing: the \(CPU\|kernel\|machine\)\|missing: this build\)'
+    want_no_out 'keeps folio from it'
     want_out '^huge pages  *transparent: '
     want_out '^context  *CPU backend, .* kernels, [0-9]* threads'
     want_out '^NCCL'
     call doctor --json
     want_code 0
     want_last '"name":"summary".*"ok":true'
+    FOLIO_ISA=avx2 call doctor
+    want_code 0
+    want_out '^AMX  *\(missing: \|the machine has it, but FOLIO_ISA avx2 keeps\)'
 }
 
 group_replay()

@@ -2,6 +2,7 @@
  * isa.c: cpuid and xgetbv, once; and the system's permission to use tiles. */
 #include "kernel/cpu/isa.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,16 @@ static bool all(u32 flags, u32 wanted)
     return (flags & wanted) == wanted;
 }
 
+static bool core_has_tiles(void)
+{
+    return all(cpuid(7, 0).edx, 1u << 22 | 1u << 24 | 1u << 25); /* AMX bf16, tile, int8 */
+}
+
+static bool system_saves_tiles(void)
+{
+    return all(cpuid(1, 0).ecx, bit_OSXSAVE) && (enabled_state() & XCR0_TILE) == XCR0_TILE;
+}
+
 /* Bit i = level i. */
 static u32 detect(void)
 {
@@ -64,20 +75,22 @@ static u32 detect(void)
     if (!all(seven_1.eax, 1u << 5)) /* AVX512_BF16 */
         return levels;
     levels |= 1u << FOLIO_ISA_AVX512_BF16;
-    if (all(seven.edx, 1u << 22 | 1u << 24 | 1u << 25) && (state & XCR0_TILE) == XCR0_TILE) /* AMX bf16, tile, int8 */
+    if (core_has_tiles() && (state & XCR0_TILE) == XCR0_TILE)
         levels |= 1u << FOLIO_ISA_AMX;
     return levels;
 }
 
 /* Tiles are 8 KB more to save a thread, so Linux has a process ask first: once, for all threads, and only when a
- * question about level amx comes up. Refused where the kernel is older than 5.16 or a signal stack is too small. */
-static bool permit_tiles(void)
+ * question about level amx comes up. Refused where the kernel is older than 5.16 or a signal stack is too small.
+ * 0 = granted, else errno. */
+static int permit_tiles(void)
 {
 #if defined(__linux__) && defined(SYS_arch_prctl)
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
-    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    errno = 0;
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 ? 0 : errno;
 #else
-    return false;
+    return ENOSYS;
 #endif
 }
 
@@ -93,9 +106,19 @@ static u32 detect(void)
     return 1u << FOLIO_ISA_C;
 }
 
-static bool permit_tiles(void)
+static bool core_has_tiles(void)
 {
     return false;
+}
+
+static bool system_saves_tiles(void)
+{
+    return false;
+}
+
+static int permit_tiles(void)
+{
+    return ENOSYS;
 }
 
 static bool bf16_pays(void)
@@ -107,7 +130,7 @@ static bool bf16_pays(void)
 static const char *const names[] = { "auto", "c", "avx2", "avx512", "avx512_bf16", "amx", "neon", "amx_emulated" };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT, tiles_once = PTHREAD_ONCE_INIT;
-static bool tiles_are_permitted;
+static int tiles_refusal; /* errno; 0 = permitted */
 static u32 machine_levels;
 static folio_isa cap;
 static const char *cap_text;
@@ -128,7 +151,7 @@ static void read_once(void)
 
 static void ask_once(void)
 {
-    tiles_are_permitted = permit_tiles();
+    tiles_refusal = permit_tiles();
 }
 
 bool folio__isa_machine_has(folio_isa isa)
@@ -139,7 +162,30 @@ bool folio__isa_machine_has(folio_isa isa)
     if (isa != FOLIO_ISA_AMX)
         return true;
     pthread_once(&tiles_once, ask_once);
-    return tiles_are_permitted;
+    return tiles_refusal == 0;
+}
+
+const char *folio__tiles_missing(bool core_has, bool system_saves, int refusal)
+{
+    if (!core_has)
+        return "the CPU has no AMX (tiles, bf16 and int8 products)";
+    if (!system_saves)
+        return "the CPU has AMX, but the operating system or the hypervisor does not save its tiles";
+    if (refusal == ENOMEM || refusal == ENOSPC)
+        return "the kernel refused arch_prctl(ARCH_REQ_XCOMP_PERM): a thread's signal stack is too small for tiles";
+    if (refusal)
+        return "the kernel refused arch_prctl(ARCH_REQ_XCOMP_PERM): older than Linux 5.16, or forbidden here";
+    return NULL;
+}
+
+const char *folio__isa_missing(folio_isa isa)
+{
+    if (folio__isa_machine_has(isa))
+        return NULL;
+    if (isa != FOLIO_ISA_AMX)
+        return "the CPU or the operating system lacks it";
+    const char *why = folio__tiles_missing(core_has_tiles(), system_saves_tiles(), tiles_refusal);
+    return why ? why : "the machine lacks avx512_bf16, which AMX's kernels use beside tiles";
 }
 
 bool folio__isa_pays(folio_isa isa)

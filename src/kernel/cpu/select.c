@@ -38,12 +38,17 @@ folio_isa folio_isa_best(void)
     return best_up_to(FOLIO_ISA_NEON)->isa;
 }
 
-int32_t folio_isa_available(folio_isa isa)
+const char *folio_isa_missing(folio_isa isa)
 {
     if (isa == FOLIO_ISA_AMX_EMULATED)
-        return 1;
+        return NULL;
     for (size_t i = 0; i < COUNT_OF(tables); i++)
         if (tables[i]->isa == isa)
-            return folio__isa_machine_has(isa);
-    return 0;
+            return folio__isa_missing(isa);
+    return "this build has no kernels for it";
+}
+
+int32_t folio_isa_available(folio_isa isa)
+{
+    return !folio_isa_missing(isa);
 }
