@@ -165,11 +165,6 @@ static void amx_weights(const struct tile_pass *pass, const struct strip *strip,
 static void amx_weights_two(const struct tile_pass *pass, const struct strip *strip, i32 slot, i32 r)
 {
     ahead_fetch(strip->ahead);
-    if (!strip->full || !pass->rule.plain || strip->begin % 32 || strip->end % 32) {
-        amx_weights(pass, strip, slot, r);
-        amx_weights(pass, strip, slot, r + 1);
-        return;
-    }
     const i32 packed = strip->row + r;
     float factors[2];
     const struct tile_amx *amx = pass->amx;
@@ -177,7 +172,13 @@ static void amx_weights_two(const struct tile_pass *pass, const struct strip *st
                                  .p = amx->p[slot] + (i64)r * amx->p_stride,
                                  .s_stride = amx->s_stride,
                                  .p_stride = amx->p_stride };
-    amx_weight_two(&two, (struct keys){ strip->begin, strip->end }, pass->rule.c, pass->m + packed,
+    const bool full = strip->full && strip->begin % 32 == 0 && strip->end % 32 == 0;
+    if (!pass->rule.plain || (!full && !amx_two_from_begin(pass, strip, packed, two.s, two.s_stride))) {
+        amx_weights(pass, strip, slot, r);
+        amx_weights(pass, strip, slot, r + 1);
+        return;
+    }
+    amx_weight_two(&two, (struct keys){ strip->begin, padded_32(strip->end) }, pass->rule.c, pass->m + packed,
                    pass->l + packed * 16, factors);
     for (i32 i = 0; i < 2; i++)
         if (factors[i] != 1.0f)

@@ -29,8 +29,10 @@ static inline struct amx_row amx_row_begin(vec top, float c, float *m, float *l)
     struct amx_row row = { .m = m, .l = l, .factor = 1.0f, .sums = { vec_load(l), vec_zero() } };
     const float highest = vec_max_lane(top);
     if ((highest - *m) * c > RESCALE_ABOVE) {
-        row.factor = vec_max_lane(vec_exp2(vec_set1((*m - highest) * c)));
-        row.sums[0] = vec_mul(row.sums[0], vec_set1(row.factor));
+        if (*m != -INFINITY) { /* else all that was summed is 0 */
+            row.factor = vec_max_lane(vec_exp2(vec_set1((*m - highest) * c)));
+            row.sums[0] = vec_mul(row.sums[0], vec_set1(row.factor));
+        }
         *m = highest;
     }
     const float base = *m == -INFINITY ? 0.0f : *m;
@@ -77,8 +79,8 @@ static float amx_weight_row(float *s, u16 *p, struct keys columns, i32 lo, i32 h
 
 /* Two rows of a strip. */
 struct amx_two {
-    const float *s; /* [2][s_stride] */
-    u16 *p;         /* [2][p_stride] */
+    float *s; /* [2][s_stride] */
+    u16 *p;   /* [2][p_stride] */
     i64 s_stride, p_stride;
 };
 
@@ -114,5 +116,32 @@ static void amx_weight_two(const struct amx_two *two, struct keys columns, float
     amx_row_end(&b);
     factors[0] = a.factor;
     factors[1] = b.factor;
+}
+
+/* Do two rows see the strip's keys from its first column on, as under a causal mask? Then scores behind their last key
+ * become -inf, and both are as rows that see all: the same bits. */
+static bool amx_two_from_begin(const struct tile_pass *pass, const struct strip *strip, i32 packed, float *s,
+                               i64 s_stride)
+{
+    const struct attend_item *item = pass->item;
+    if (strip->begin % 32 || packed + 2 > pass->n_rows)
+        return false;
+    const i64 begin = strip->key + strip->begin, end = strip->key + strip->end;
+    i32 last[2];
+    for (i32 i = 0; i < 2; i++) {
+        const struct keys keys =
+            keys_within(keys_of_row(pass->args, item, item->row_begin + (packed + i) / pass->args->group), begin, end);
+        if (keys.begin > begin || keys.begin >= keys.end)
+            return false;
+        last[i] = (i32)(keys.end - strip->key);
+    }
+    const vec none = vec_set1(-INFINITY);
+    for (i32 i = 0; i < 2; i++)
+        for (i32 col = last[i] / 16 * 16; col < padded_32(strip->end); col += 16) {
+            float *at = s + i * s_stride + col;
+            const i32 seen = last[i] > col ? last[i] - col : 0;
+            vec_store(at, vec_select(vec_mask_first(seen), vec_load(at), none));
+        }
+    return true;
 }
 #endif
