@@ -27,6 +27,7 @@
 #include "kernel/cpu/weigh_tmpl.h"
 #include "kernel/cpu/rows_pass_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
+#include "kernel/cpu/ahead_amx_tmpl.h"
 #include "kernel/cpu/rows_amx_tmpl.h"
 #include "kernel/cpu/pack_tmpl.h"
 #include "kernel/cpu/product_tmpl.h"

@@ -12,14 +12,15 @@
  * Of a pair of dims of V both are multiplied, one with zero: a value that is not finite makes its neighbour NaN. */
 
 #if VEC_TILES
-enum { GROUPS = CHUNK / 16 /* of keys a chunk */ };
-
 struct rows_amx {
     struct tile_regs regs;
-    i32 n_blocks, n_rows;          /* of rows; rows a block, <= 16 */
-    i32 k_steps, v_steps;          /* head dims / 32, rounded up */
-    u32 *q;                        /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
-    float *s;                      /* [CHUNK][n_rows] of a block */
+    i32 n_blocks, n_rows;  /* of rows; rows a block, <= 16 */
+    i32 k_steps, v_steps;  /* head dims / 32, rounded up */
+    u32 *q;                /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
+    float *s[2];           /* [CHUNK][n_rows] of a block, by turns */
+    i32 slot;              /* of s, for the step at work */
+    struct rows_step left; /* a step of four rows: scores made, weights and values still to do */
+    bool is_left;
     struct keys full;              /* keys that all rows see */
     u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
     u16 *k_copy, *v_copy;          /* [16][k_steps * 32], [GROUPS][16][v_steps * 32] */
@@ -37,8 +38,8 @@ static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_pa
 {
     const i64 k = padded_32(args->k.head_dim), v = padded_32(args->v.head_dim);
     const i64 arrays =
-        (i64)n_heads * n_padded * k / 2 + CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + 8 * k + GROUPS * 8 * v;
-    return (i64)sizeof(struct rows_amx) / 4 + arrays + 6 * 16;
+        (i64)n_heads * n_padded * k / 2 + 2 * CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + 8 * k + GROUPS * 8 * v;
+    return (i64)sizeof(struct rows_amx) / 4 + arrays + 7 * 16;
 }
 
 static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch)
@@ -49,7 +50,10 @@ static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_hea
     amx->k_steps = padded_32(args->k.head_dim) / 32;
     amx->v_steps = padded_32(args->v.head_dim) / 32;
     amx->q = (void *)take(scratch, (i64)n_heads * n_padded * amx->k_steps * 16);
-    amx->s = take(scratch, CHUNK * amx->n_rows);
+    amx->s[0] = take(scratch, CHUNK * amx->n_rows);
+    amx->s[1] = take(scratch, CHUNK * amx->n_rows);
+    amx->slot = 0;
+    amx->is_left = false;
     amx->p = (void *)take(scratch, 2 * GROUPS * 16 * n_padded);
     amx->k_copy = (void *)take(scratch, 8 * amx->k_steps * 32);
     amx->v_copy = (void *)take(scratch, GROUPS * 8 * amx->v_steps * 32);
@@ -149,41 +153,12 @@ static struct amx_rows rows_amx_v(const struct rows_pass *pass, const struct row
     return copy_rows(copy, rows, offset, begin > 0 ? begin : 0, end < 16 ? end : 16, v->head_dim);
 }
 
-/* Step `step` of n_steps over 16 rows: its share of them, in the order of memory. Into the second level where all heads
- * of a slot lie together: rows of one head are then a power of two apart, and the first level would lose them again. */
-INLINE void rows_amx_fetch(const struct rows_ahead *ahead, i32 group, i32 step, i32 n_steps, i32 n_lines, bool far)
-{
-    if (!ahead->rows)
-        return;
-    for (i32 i = step * 16 / n_steps; i < (step + 1) * 16 / n_steps; i++) {
-        const u8 *row = ahead->rows[16 * group + i] + ahead->offset;
-        for (i32 line = 0; far && line < n_lines; line++)
-            __builtin_prefetch(row + line * 64, 0, 2);
-        for (i32 line = 0; !far && line < n_lines; line++)
-            __builtin_prefetch(row + line * 64, 0, 3);
-    }
-}
-
-/* Where rows of a head lie together: V of this step while its K is used, K of the next step while V is. */
-static void rows_amx_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
-                                bool is_v)
-{
-    if (pass->by_slot) {
-        rows_look_ahead(ahead, pass, step, is_v ? &pass->args->v : &pass->args->k, is_v);
-    } else if (is_v) {
-        rows_look_ahead(ahead, pass, step, &pass->args->k, false);
-    } else {
-        ahead->rows = step->block->v + step->at;
-        ahead->offset = (pass->head_begin + step->head) * pass->args->v.head_stride;
-    }
-}
-
 /* s [rows][CHUNK] from column 16 * group on. */
 static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
 {
     vec x[16];
     for (i32 i = 0; i < 16; i++)
-        x[i] = vec_load_n(amx->s + (16 * group + i) * amx->n_rows, amx->n_rows);
+        x[i] = vec_load_n(amx->s[amx->slot] + (16 * group + i) * amx->n_rows, amx->n_rows);
     vec_transpose(x);
     for (i32 r = 0; r < amx->n_rows; r++)
         vec_store(s + r * CHUNK + 16 * group, x[r]);
@@ -192,8 +167,7 @@ static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
 static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step, bool four)
 {
     struct rows_amx *amx = pass->amx;
-    const i32 n_lines = (i32)((pass->by_slot ? pass->args->k.head_dim : pass->args->v.head_dim) * 2 + 63) / 64;
-    struct rows_ahead ahead;
+    struct amx_ahead ahead;
     rows_amx_look_ahead(&ahead, pass, step, false);
     for (i32 group = 0; group * 16 < step->n; group++) {
         const struct amx_rows k = rows_amx_k(pass, step, step->at + 16 * group);
@@ -203,12 +177,12 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
             tile_zero(&amx->regs, 2);
             for (i32 c = 0; c < amx->k_steps; c++) {
                 if (block == 0)
-                    rows_amx_fetch(&ahead, group, c, amx->k_steps, n_lines, pass->by_slot);
+                    rows_amx_fetch(&ahead, group, c, amx->k_steps);
                 tile_load(&amx->regs, 0, (const u8 *)k.at + 64 * c, k.stride);
                 tile_load(&amx->regs, 1, q + c * q_words, 4 * amx->n_rows);
                 tile_dot_bf16(&amx->regs, 2, 0, 1);
             }
-            tile_store(&amx->regs, 2, amx->s + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
+            tile_store(&amx->regs, 2, amx->s[amx->slot] + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
             if (!four)
                 rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
         }
@@ -235,36 +209,40 @@ static bool rows_amx_is_four(const struct rows_pass *pass, const struct rows_ste
            key + CHUNK <= pass->amx->full.end;
 }
 
-/* The maxima of four rows follow `top`; base [4]: what to subtract. */
-static void rows_amx_four_follow(const struct rows_pass *pass, i64 row, const float *top, float *base)
+/* The maxima of four rows follow `top`; what to subtract. */
+static vec rows_amx_four_follow(const struct rows_pass *pass, i64 row, vec top)
 {
+    float *m = pass->m + row;
     const float c = pass->rule.c;
-    for (i32 r = 0; r < 4; r++) {
-        float *m = pass->m + row + r;
-        if ((top[r] - *m) * c > RESCALE_ABOVE) {
-            const float factor = vec_max_lane(vec_exp2(vec_set1((*m - top[r]) * c)));
+    const vec moved = vec_mul(vec_sub(top, vec_four_load(m)), vec_set1(c));
+    if (vec_any_less(vec_set1(RESCALE_ABOVE), moved)) {
+        float tops[16];
+        vec_store(tops, top);
+        for (i32 r = 0; r < 4; r++) {
+            if (!((tops[r] - m[r]) * c > RESCALE_ABOVE))
+                continue;
+            const float factor = vec_max_lane(vec_exp2(vec_set1((m[r] - tops[r]) * c)));
             scale_row(pass->l + (row + r) * 16, 16, factor);
             scale_row(pass->o + (row + r) * pass->v_pad, pass->v_pad, factor);
-            *m = top[r];
+            m[r] = tops[r];
         }
-        base[r] = *m == -INFINITY ? 0.0f : *m;
     }
+    const vec base = vec_four_load(m);
+    return vec_select(vec_less(vec_set1(-INFINITY), base), base, vec_zero());
 }
 
-static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *step)
+static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *step, i32 slot)
 {
     const struct rows_amx *amx = pass->amx;
     const i64 row = (i64)step->head * pass->n_padded;
     vec x[8], sums = vec_zero(), top = vec_set1(-INFINITY);
     UNROLL(8)
     for (i32 i = 0; i < 8; i++) {
-        x[i] = vec_load(amx->s + 16 * i);
+        x[i] = vec_load(amx->s[slot] + 16 * i);
         top = vec_max(x[i], top);
     }
-    float tops[16], base[4], sum[16];
-    vec_store(tops, vec_four_max(top));
-    rows_amx_four_follow(pass, row, tops, base);
-    const vec bases = vec_four_load(base), c = vec_set1(pass->rule.c);
+    float sum[16];
+    const vec bases = rows_amx_four_follow(pass, row, vec_four_max(top)), c = vec_set1(pass->rule.c);
     UNROLL(8)
     for (i32 i = 0; i < 8; i++) {
         x[i] = vec_exp2_near(vec_mul(vec_sub(x[i], bases), c));
@@ -285,16 +263,16 @@ static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *
     }
 }
 
-static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step *step)
+/* latest: the step whose K was used last: what to fetch follows it. */
+static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step *step, const struct rows_step *latest)
 {
     struct rows_amx *amx = pass->amx;
     const i32 begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0);
     const i32 first = begin / 16, last = (step->n + 15) / 16;
-    const i32 n_lines = (i32)((pass->by_slot ? pass->args->v.head_dim : pass->args->k.head_dim) * 2 + 63) / 64;
     const i64 stride = pass->v_pad * (i64)sizeof(float), slot = (i64)GROUPS * pass->n_padded * 16;
     struct amx_rows v[GROUPS];
-    struct rows_ahead ahead;
-    rows_amx_look_ahead(&ahead, pass, step, true);
+    struct amx_ahead ahead;
+    rows_amx_look_ahead(&ahead, pass, latest, true);
     for (i32 g = first; g < last; g++)
         v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
     for (i32 c = 0; c < amx->v_steps; c++)
@@ -306,7 +284,7 @@ static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step 
             for (i32 g = first; g < last; g++) {
                 const u32 *p = amx->p + (g * pass->n_padded + row) * 16;
                 if (block == 0)
-                    rows_amx_fetch(&ahead, g, c, amx->v_steps, n_lines, pass->by_slot);
+                    rows_amx_fetch(&ahead, g, c, amx->v_steps);
                 tile_load(&amx->regs, 4, (const u8 *)v[g].at + 64 * c, v[g].stride);
                 tile_load(&amx->regs, 3, p, 64);
                 tile_dot_bf16(&amx->regs, 5, 3, 4);
@@ -318,17 +296,42 @@ static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step 
         }
 }
 
+/* Weights and values of the step that was left. */
+static void rows_amx_finish(const struct rows_pass *pass, const struct rows_step *latest, i32 slot)
+{
+    struct rows_amx *amx = pass->amx;
+    if (!amx->is_left)
+        return;
+    rows_amx_four(pass, &amx->left, slot);
+    rows_amx_weigh(pass, &amx->left, latest);
+    amx->is_left = false;
+}
+
+/* The block is done. */
+static void rows_amx_block_end(const struct rows_pass *pass)
+{
+    const struct rows_step latest = pass->amx->left;
+    rows_amx_finish(pass, &latest, 1 - pass->amx->slot);
+}
+
+/* Of four rows a step's weights wait for the next step's scores: a core has tile products to do meanwhile. */
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
+    struct rows_amx *amx = pass->amx;
     const bool four = rows_amx_is_four(pass, step);
-    rows_amx_dots(pass, step, four);
     if (four) {
-        rows_amx_four(pass, step);
-    } else {
-        rows_weights(pass, step);
-        rows_amx_round(pass);
+        rows_amx_dots(pass, step, four);
+        rows_amx_finish(pass, step, 1 - amx->slot);
+        amx->left = *step;
+        amx->is_left = true;
+        amx->slot = 1 - amx->slot;
+        return;
     }
-    rows_amx_weigh(pass, step);
+    rows_amx_finish(pass, step, 1 - amx->slot);
+    rows_amx_dots(pass, step, four);
+    rows_weights(pass, step);
+    rows_amx_round(pass);
+    rows_amx_weigh(pass, step, step);
 }
 
 /* The split is done: dims of o in their order. */
@@ -375,6 +378,11 @@ static void rows_amx_block(const struct rows_pass *pass, const struct block *blo
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
     (void)pass, (void)step;
+}
+
+static void rows_amx_block_end(const struct rows_pass *pass)
+{
+    (void)pass;
 }
 
 static void rows_amx_in_order(const struct rows_pass *pass)

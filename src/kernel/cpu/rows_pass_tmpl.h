@@ -25,14 +25,20 @@ struct rows_pass {
     struct rows_amx *amx;    /* NULL = vectors */
 };
 
+/* A chunk of a block, as one kv head of the pass sees it. */
+struct rows_step {
+    const struct block *block, *after; /* after: the block that comes next */
+    i32 head, at, n;                   /* keys at .. at + n of the block */
+};
+
 /* The same in tiles, rows_amx_tmpl.h; used where uses_tiles says so. */
-struct rows_step;
 static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded);
 static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch);
 static void rows_amx_end(struct rows_amx *amx);
 static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src);
 static void rows_amx_block(const struct rows_pass *pass, const struct block *block);
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step);
+static void rows_amx_block_end(const struct rows_pass *pass);
 static void rows_amx_in_order(const struct rows_pass *pass);
 
 static i32 padded_rows(i32 n_rows)

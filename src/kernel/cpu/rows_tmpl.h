@@ -12,12 +12,6 @@
  * nor pages nor the register blocking change a bit. Products are f32 at every level: pairs of bf16 halve the work, and
  * lose where it counts, from memory (docs/lab/cpu-rows.md). */
 
-/* A chunk of a block, as one kv head of the pass sees it. */
-struct rows_step {
-    const struct block *block, *after; /* after: the block that comes next */
-    i32 head, at, n;                   /* keys at .. at + n of the block */
-};
-
 /* n <= CHUNK columns of a row times the scales of their keys; 0 stays 0, whatever the scale of a key that is masked. */
 static void rows_scale(float *s, const float *scale, i32 n)
 {
@@ -153,29 +147,61 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
         for (i32 at = 0; at < block->n; at += chunk)
             rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
     }
+    if (pass->amx)
+        rows_amx_block_end(pass);
 }
 
-static void rows_split(const struct rows_pass *pass, i64 split)
+/* Blocks of an item, split by split; one ahead of the work, so that a split's first rows are fetched too. */
+struct rows_walk {
+    struct cursor cursor;          /* in `split` */
+    i64 split, end;                /* end: behind the item's last */
+    struct cursor_block blocks[2]; /* the one at work and the next, by turns; n = 0: no more */
+    i64 splits[2];                 /* theirs */
+    i32 now;
+};
+
+static void rows_walk_enter(const struct rows_pass *pass, struct rows_walk *walk)
+{
+    const i64 begin = walk->split * pass->item->split_tokens;
+    const struct keys keys = keys_within(pass->all_keys, begin, begin + pass->item->split_tokens);
+    const i64 first = keys.begin - (keys.begin - begin) % pass->chunk;
+    cursor_start(&walk->cursor, keys.begin < keys.end ? first : keys.end, keys.end);
+}
+
+static void rows_walk_next(const struct rows_pass *pass, struct rows_walk *walk, i32 at)
+{
+    cursor_next(&walk->cursor, &walk->blocks[at]);
+    while (walk->blocks[at].block.n == 0 && walk->split + 1 < walk->end) {
+        walk->split++;
+        rows_walk_enter(pass, walk);
+        cursor_next(&walk->cursor, &walk->blocks[at]);
+    }
+    walk->splits[at] = walk->split;
+}
+
+static void rows_walk_start(const struct rows_pass *pass, struct rows_walk *walk)
 {
     const struct attend_item *item = pass->item;
-    const i64 begin = split * item->split_tokens;
-    const struct keys keys = keys_within(pass->all_keys, begin, begin + item->split_tokens);
+    walk->cursor = (struct cursor){ .args = pass->args,
+                                    .item = item,
+                                    .mods = pass->mods,
+                                    .quantum = ROWS_KEYS,
+                                    .most = pass->by_slot ? CHUNK : ROWS_KEYS };
+    walk->split = item->split_begin;
+    walk->end = item->split_begin + item->n_splits;
+    walk->now = 0;
+    rows_walk_enter(pass, walk);
+    rows_walk_next(pass, walk, 0);
+}
+
+static void rows_split(const struct rows_pass *pass, struct rows_walk *walk, i64 split)
+{
     rows_clear(pass->o, pass->m, pass->l, (i64)pass->n_heads * pass->n_padded, pass->v_pad, 16);
-    if (keys.begin >= keys.end)
-        return;
-    struct cursor cursor = { .args = pass->args,
-                             .item = item,
-                             .mods = pass->mods,
-                             .quantum = ROWS_KEYS,
-                             .most = pass->by_slot ? CHUNK : ROWS_KEYS };
-    cursor_start(&cursor, keys.begin - (keys.begin - begin) % pass->chunk, keys.end);
-    struct cursor_block blocks[2]; /* the one at work and the next, by turns */
-    i32 now = 0;
-    cursor_next(&cursor, &blocks[now]);
-    while (blocks[now].block.n > 0) {
-        cursor_next(&cursor, &blocks[1 - now]);
-        rows_use(pass, &blocks[now], &blocks[1 - now]);
-        now = 1 - now;
+    while (walk->blocks[walk->now].block.n > 0 && walk->splits[walk->now] == split) {
+        const i32 next = 1 - walk->now;
+        rows_walk_next(pass, walk, next);
+        rows_use(pass, &walk->blocks[walk->now], &walk->blocks[next]);
+        walk->now = next;
     }
     if (pass->amx)
         rows_amx_in_order(pass);
@@ -227,8 +253,10 @@ static void attend_rows(const struct attend_args *args, const struct attend_item
         if (pass.mods)
             folio__mod_heads(pass.mods, pass.head_begin, pass.n_heads);
         rows_clear(pass.total, pass.total_m, pass.total_l, (i64)pass.n_heads * pass.n_padded, pass.v_pad, 1);
+        struct rows_walk walk;
+        rows_walk_start(&pass, &walk);
         for (i64 split = item->split_begin; split < item->split_begin + item->n_splits; split++) {
-            rows_split(&pass, split);
+            rows_split(&pass, &walk, split);
             rows_split_done(&pass, split);
         }
         if (item->partial < 0)

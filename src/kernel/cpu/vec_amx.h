@@ -18,6 +18,11 @@ static inline vec vec_four_load(const float x[4]) /* x[i % 4] */
     return _mm512_broadcast_f32x4(_mm_loadu_ps(x));
 }
 
+static inline bool vec_any_less(vec a, vec b)
+{
+    return vec_less(a, b) != 0;
+}
+
 static inline vec vec_four_max(vec a) /* over the lanes of a row, in all of them */
 {
     a = vec_max(a, _mm512_shuffle_f32x4(a, a, 0x4e));

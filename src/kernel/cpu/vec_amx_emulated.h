@@ -61,6 +61,14 @@ static inline vec vec_four_load(const float x[4]) /* x[i % 4] */
     return r;
 }
 
+static inline bool vec_any_less(vec a, vec b)
+{
+    bool less = false;
+    FOLIO__LANES
+    less = less || a.x[i] < b.x[i];
+    return less;
+}
+
 static inline vec vec_four_max(vec a) /* over the lanes of a row, in all of them */
 {
     vec r;

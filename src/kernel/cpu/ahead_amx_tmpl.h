@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * ahead_amx_tmpl.h: K and V rows that the tiles of rows_amx_tmpl.h use next, fetched while they work.
+ *
+ *                           while dots use K                while values use V
+ *   heads apart (HND)       V of the step                   K of the step after
+ *   heads together (NHD)    a share of the block after's K  a share of its V, in the order of memory
+ *
+ * 16 rows that lie together are 64 lines, 16 at each of four tile products.
+ */
+
+#if VEC_TILES
+enum { GROUPS = CHUNK / 16 /* of keys a chunk */ };
+
+/* Rows to fetch while K or V of a step is used, 16 at a time. */
+struct amx_ahead {
+    const u8 *run[GROUPS]; /* the first of 16 rows of 256 bytes that lie together; NULL = look at rows */
+    struct rows_ahead rows;
+    i32 n_lines; /* a row */
+    bool far;    /* into the second level */
+};
+
+INLINE void fetch_run(const u8 *run, bool far)
+{
+    UNROLL(16)
+    for (i32 line = 0; line < 16; line++) {
+        if (far)
+            __builtin_prefetch(run + line * 64, 0, 2);
+        else
+            __builtin_prefetch(run + line * 64, 0, 3);
+    }
+}
+
+/* Step `step` of n_steps over 16 rows: its share of them, in the order of memory. Into the second level where all heads
+ * of a slot lie together: rows of one head are then a power of two apart, and the first level would lose them again.
+ * A prefetch is one instruction and should stay one: a core looks 512 ahead, and a chunk has 256 of them. */
+INLINE void rows_amx_fetch(const struct amx_ahead *ahead, i32 group, i32 step, i32 n_steps)
+{
+    const u8 *run = ahead->run[group];
+    for (i32 i = step * 4 / n_steps; run && i < (step + 1) * 4 / n_steps; i++) {
+        if (ahead->far)
+            fetch_run(run + 1024 * i, true);
+        else
+            fetch_run(run + 1024 * i, false);
+    }
+    if (run || !ahead->rows.rows)
+        return;
+    for (i32 i = step * 16 / n_steps; i < (step + 1) * 16 / n_steps; i++) {
+        const u8 *row = ahead->rows.rows[16 * group + i] + ahead->rows.offset;
+        for (i32 line = 0; ahead->far && line < ahead->n_lines; line++)
+            __builtin_prefetch(row + line * 64, 0, 2);
+        for (i32 line = 0; !ahead->far && line < ahead->n_lines; line++)
+            __builtin_prefetch(row + line * 64, 0, 3);
+    }
+}
+
+/* Slots of the block after whose heads lie together: a step's share of them, when they do. */
+static bool rows_amx_slots_lie(struct amx_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
+                               const struct pages_view *pages, bool is_v)
+{
+    const i32 n_heads = pass->n_heads;
+    ahead->rows.rows = NULL;
+    if (!pass->by_slot || pages->head_dim != 128 || pages->head_stride != 256 || pages->slot_stride != n_heads * 256 ||
+        step->block->n != CHUNK || step->after->n != CHUNK)
+        return false;
+    const u8 *const *rows = is_v ? step->after->v : step->after->k;
+    for (i32 g = 0; g < GROUPS; g++) {
+        const i32 done = step->head * CHUNK + step->at + 16 * g; /* rows of the block, in the order of use */
+        const i32 first = done / n_heads, last = (done + 15) / n_heads;
+        if (rows[last] - rows[first] != (last - first) * pages->slot_stride)
+            return false;
+        ahead->run[g] = rows[first] + (pass->head_begin + done % n_heads) * pages->head_stride;
+    }
+    return true;
+}
+
+/* Where rows of a head lie together: V of this step while its K is used, K of the next step while V is. Else slots of
+ * the block after with all their heads. What is fetched changes no result, so two ends speak for a run. */
+static void rows_amx_look_ahead(struct amx_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
+                                bool is_v)
+{
+    const bool of_v = pass->by_slot == is_v;
+    const struct pages_view *pages = of_v ? &pass->args->v : &pass->args->k;
+    ahead->far = pass->by_slot;
+    ahead->n_lines = (i32)(pages->head_dim * 2 + 63) / 64;
+    if (rows_amx_slots_lie(ahead, pass, step, pages, of_v))
+        return;
+    if (of_v && !pass->by_slot) {
+        ahead->rows.rows = step->block->v + step->at;
+        ahead->rows.offset = (pass->head_begin + step->head) * pages->head_stride;
+    } else {
+        rows_look_ahead(&ahead->rows, pass, step, pages, of_v);
+    }
+    for (i32 g = 0; g < GROUPS; g++) {
+        const u8 *const *rows = ahead->rows.rows ? ahead->rows.rows + 16 * g : NULL;
+        const bool lies = rows && pages->head_dim == 128 && rows[15] - rows[0] == 15 * 256;
+        ahead->run[g] = lies ? rows[0] + ahead->rows.offset : NULL;
+    }
+}
+#endif
