@@ -125,7 +125,7 @@ const struct check check_attend = { "attend", "attention against the CPU, edges 
 static void run_gather(struct rig *rig)
 {
     static const i32 groups[] = { 4, 16, 32 };
-    for (i32 i = 0; i < (rig->is_small ? 3 : 24); i++) {
+    for (i32 i = 0; i < (rig->is_small ? 3 : 12); i++) {
         struct problem_case c = plain;
         c.seed = (u64)i;
         c.group = groups[i % 3];
@@ -146,7 +146,7 @@ const struct check check_by_copies = { "gather", "attention through 16-byte copi
 static void run_generic(struct rig *rig)
 {
     static const i32 groups[] = { 1, 5, 16 };
-    for (i32 i = 0; i < (rig->is_small ? 6 : 24); i++) {
+    for (i32 i = 0; i < (rig->is_small ? 6 : 12); i++) {
         struct problem_case c = plain;
         c.seed = (u64)i;
         c.group = groups[i % 3];

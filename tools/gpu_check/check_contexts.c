@@ -119,7 +119,8 @@ static void check_no_memory(struct rig *rig, const struct more *more)
     more->memory_info(&after, &all);
     expect(rig, status == FOLIO_ENOMEM && !plan && strstr(folio_last_error(), "bytes for a plan"),
            "a plan beyond the device's memory: status %d: %s", (int)status, folio_last_error());
-    expect(rig, before == after, "no memory for a plan: %zu bytes are unused before and %zu after", before, after);
+    /* more: what earlier plans gave up may come back only now */
+    expect(rig, after >= before, "no memory for a plan: %zu bytes are unused before and %zu after", before, after);
     folio_plan_destroy(&plan);
     folio_plan_destroy(&good);
     case_free(rig, &m);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * main.c: gpu_check [--small] [--only NAME] [--seed N] [--cases N] [--verbose] [--bench FILE.json] [--rows NAME]: all
- * checks, then a line each. gpu_check --first-use: the time of one attention in a new process, in ms. */
+ * main.c: gpu_check [--small] [--only NAME] [--skip NAME] [--seed N] [--cases N] [--verbose] [--bench FILE.json]
+ * [--rows NAME]: all checks, then a line each. gpu_check --first-use: the time of one attention in a new process. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,7 @@ static void run_check(struct rig *rig, const struct check *check)
 
 int main(int argc, char **argv)
 {
-    struct rig rig = { .seed = 1000, .n_cases = 700, .only = "", .rows = "" };
+    struct rig rig = { .seed = 1000, .n_cases = 700, .only = "", .skip = "", .rows = "" };
     const char *bench_path = NULL;
     bool is_first_use = false;
     for (int i = 1; i < argc; i++) {
@@ -72,6 +72,8 @@ int main(int argc, char **argv)
             rig.is_verbose = true;
         else if (!strcmp(argv[i], "--only") && has_value)
             rig.only = argv[++i];
+        else if (!strcmp(argv[i], "--skip") && has_value)
+            rig.skip = argv[++i];
         else if (!strcmp(argv[i], "--seed") && has_value)
             rig.seed = strtoull(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--cases") && has_value)
@@ -83,7 +85,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--bench") && has_value)
             bench_path = argv[++i];
         else {
-            fprintf(stderr, "usage: gpu_check [--small] [--verbose] [--only NAME] [--seed N] [--cases N] "
+            fprintf(stderr, "usage: gpu_check [--small] [--verbose] [--only NAME] [--skip NAME] [--seed N] [--cases N] "
                             "[--bench FILE.json] [--rows NAME] [--first-use]\n");
             return 2;
         }
@@ -94,7 +96,7 @@ int main(int argc, char **argv)
         return 0;
     }
     for (size_t i = 0; i < COUNT_OF(checks); i++)
-        if (strstr(checks[i]->name, rig.only))
+        if (strstr(checks[i]->name, rig.only) && strcmp(checks[i]->name, rig.skip) != 0)
             run_check(&rig, checks[i]);
     if (bench_path)
         bench(&rig, bench_path);

@@ -18,6 +18,7 @@ struct rig {
     i32 n_cases; /* random ones */
     i32 n_passed, n_failed, n_skipped;
     const char *only; /* run checks whose name contains this */
+    const char *skip; /* but not the one of this name */
     const char *rows; /* time rows whose name contains this */
     bool is_small;    /* few and small cases: for slow checkers of memory */
     bool is_verbose;
