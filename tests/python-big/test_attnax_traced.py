@@ -151,3 +151,44 @@ def test_texts_under_jit():
     np.testing.assert_allclose(call(query, cache), want, atol=3e-6)
     with pytest.raises(TypeError, match="score_mod: a callable, not under jax.jit"):
         jax.jit(lambda query, cache: ours.paged_attention(query, cache, 0, score_mod=attnax.causal_mod()))(query, cache)
+
+
+def operations(arrays, table, ids):
+    """What a random mod is made of: f(x, b, h, q, kv)."""
+    return [
+        lambda x, b, h, q, kv: x + arrays[0],
+        lambda x, b, h, q, kv: x * arrays[1],
+        lambda x, b, h, q, kv: jnp.where(q >= kv, x, arrays[2]),
+        lambda x, b, h, q, kv: x + table[h, kv],
+        lambda x, b, h, q, kv: x - jnp.abs(q - kv) * 0.1,
+        lambda x, b, h, q, kv: jnp.maximum(x, arrays[0] - arrays[2]),
+        lambda x, b, h, q, kv: jnp.where(ids[kv] == ids[q], x, -2.0),
+        lambda x, b, h, q, kv: jnp.swapaxes(jnp.swapaxes(x, 1, 2) * 2, 1, 2),
+        lambda x, b, h, q, kv: x + jnp.squeeze(kv, (0, 1)) * 0.01,
+        lambda x, b, h, q, kv: x + (q % 3 == kv // 2),
+        lambda x, b, h, q, kv: x + table[h[0, :, 0, 0]][None, :, None, :1],
+        lambda x, b, h, q, kv: x + jnp.arange(x.shape[-1]) * 0.1,
+        lambda x, b, h, q, kv: jnp.clip(x, -1, arrays[1]),
+        lambda x, b, h, q, kv: x.reshape(1, x.shape[1], -1).reshape(x.shape) + 1,
+        lambda x, b, h, q, kv: x + table.sum(1)[None, :, None, None] * 0.01,
+    ]
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_mods(seed):
+    rng = np.random.default_rng(seed)
+    m, n = (4, 4) if seed % 4 == 0 else (int(rng.integers(1, 6)), int(rng.integers(1, 14)))
+    arrays = [jnp.asarray(rng.standard_normal([extent if rng.random() < 0.5 else 1 for extent in (1, HEADS, m, n)]),
+                          jnp.float32) for _ in range(3)]
+    chosen = rng.integers(0, 15, 4)
+    steps = operations(arrays, random(HEADS, 16), jnp.asarray(rng.integers(0, 4, 16), jnp.int32))
+
+    def mod(x, b, h, q, kv):
+        for i in chosen:
+            x = steps[i](x, b, h, q, kv)
+        return x
+
+    cache, query = problem(m, n)
+    got = ours.paged_attention(query, cache, 0, score_mod=mod)
+    np.testing.assert_allclose(got, by_attnax(query, cache, mod), atol=1e-5, rtol=1e-5,
+                               err_msg=f"seed {seed}, operations {chosen}, rows {m}, keys {n}")
