@@ -36,8 +36,8 @@ static void bad_rows_are_refused(void **state)
     assert_non_null(strstr(folio_last_error(), "75"));
 }
 
-/* All rows take minutes: FOLIO_CUDA_ROWS=all asks for them (as `folio cuda compile` does); else every small row, and of
- * the decode kernel a sample that holds every value of every axis. */
+/* All rows take minutes (tools/cuda-rows; here FOLIO_CUDA_ROWS=all): every small row, and of the decode kernel a sample
+ * that holds every value of every axis. */
 static bool is_in_sample(int32_t row, int32_t arch)
 {
     const char *rows = getenv("FOLIO_CUDA_ROWS"), *name = folio_cuda_kernel_name(row);
