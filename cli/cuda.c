@@ -58,7 +58,10 @@ static folio_status compile_one(i32 row, i32 arch, const struct cuda_options *o)
                             folio_status_name(status), "registers", registers_of(report), "error", error));
     else
         printf("%4d  %-40s sm_%d  %3d registers  %s%s\n", row, name, arch, registers_of(report),
-               status ? "FAILS: " : "ok", error);
+               !status                   ? "ok"
+               : status == FOLIO_ENOTSUP ? "left out: "
+                                         : "FAILS: ",
+               error);
     if (o->verbose && !o->json)
         fputs(report, stdout);
     return status;
