@@ -165,15 +165,22 @@ static void no_memory_changes_nothing(void **state)
     assert_int_equal(fake->memory, memory);
 }
 
+/* A problem, and a plan for it. */
+static void open_plan(struct problem *p, folio_context **ctx, folio_plan **plan)
+{
+    make(p);
+    *plan = NULL;
+    assert_int_equal(open_context(ctx), FOLIO_OK);
+    assert_int_equal(folio_plan_create(plan, *ctx, &p->args), FOLIO_OK);
+}
+
 static void streams_of_other_contexts_are_refused(void **state)
 {
     (void)state;
     struct problem p;
     folio_context *ctx;
-    folio_plan *plan = NULL;
-    make(&p);
-    assert_int_equal(open_context(&ctx), FOLIO_OK);
-    assert_int_equal(folio_plan_create(&plan, ctx, &p.args), FOLIO_OK);
+    folio_plan *plan;
+    open_plan(&p, &ctx, &plan);
     assert_int_equal(folio_plan_update(plan, &p.args, NULL), FOLIO_OK);
     const i32 launched = fake->n_launches;
     assert_int_equal(folio_attend(ctx, plan, &p.args, FAKE_STREAM(1)), FOLIO_EINVAL);
@@ -194,10 +201,8 @@ static void an_attend_is_one_launch_and_nothing_else(void **state)
     (void)state;
     struct problem p;
     folio_context *ctx;
-    folio_plan *plan = NULL;
-    make(&p);
-    assert_int_equal(open_context(&ctx), FOLIO_OK);
-    assert_int_equal(folio_plan_create(&plan, ctx, &p.args), FOLIO_OK);
+    folio_plan *plan;
+    open_plan(&p, &ctx, &plan);
     assert_int_equal(folio_plan_update(plan, &p.args, FAKE_STREAM(0)), FOLIO_OK);
     const struct fake_cuda before = *fake;
     const i64 allocated = folio__alloc_count();

@@ -121,43 +121,38 @@ static void run(struct rig *rig)
 
 const struct check check_attend = { "attend", "attention against the CPU, edges and random cases", run };
 
-/* Few keys and many cuts, through the loader that a checker of shared memory understands. */
+/* Three sequences of few keys and many cuts; i varies pages and inputs. */
+static void check_few(struct rig *rig, i32 i, i32 group, i32 dim, double softcap)
+{
+    struct problem_case c = plain;
+    c.seed = (u64)i;
+    c.group = group;
+    c.page_size = 1 + i % 5;
+    c.batch = 3;
+    c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
+    c.d_qk = c.d_v = dim;
+    c.softcap = softcap;
+    for (i32 b = 0; b < c.batch; b++)
+        c.q_lens[b] = 1, c.kv_lens[b] = 90 + 700 * b;
+    check_case(rig, &c);
+}
+
+/* Through the loader that a checker of shared memory understands. */
 static void run_gather(struct rig *rig)
 {
     static const i32 groups[] = { 4, 16, 32 };
-    for (i32 i = 0; i < (rig->is_small ? 3 : 12); i++) {
-        struct problem_case c = plain;
-        c.seed = (u64)i;
-        c.group = groups[i % 3];
-        c.page_size = 1 + i % 5;
-        c.batch = 3;
-        c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
-        c.d_qk = c.d_v = i / 3 % 2 ? 64 : 128;
-        c.softcap = i / 6 % 2 ? 20 : 0;
-        for (i32 b = 0; b < c.batch; b++)
-            c.q_lens[b] = 1, c.kv_lens[b] = 90 + 700 * b;
-        check_case(rig, &c);
-    }
+    for (i32 i = 0; i < (rig->is_small ? 3 : 12); i++)
+        check_few(rig, i, groups[i % 3], i / 3 % 2 ? 64 : 128, i / 6 % 2 ? 20 : 0);
 }
 
 const struct check check_by_copies = { "gather", "attention through 16-byte copies, small", run_gather };
 
-/* Few keys and many cuts, by the kernel whose threads meet at __syncthreads alone. */
+/* By the kernel whose threads meet at __syncthreads alone. */
 static void run_generic(struct rig *rig)
 {
     static const i32 groups[] = { 1, 5, 16 };
-    for (i32 i = 0; i < (rig->is_small ? 6 : 12); i++) {
-        struct problem_case c = plain;
-        c.seed = (u64)i;
-        c.group = groups[i % 3];
-        c.page_size = 1 + i % 5;
-        c.batch = 3;
-        c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
-        c.d_qk = c.d_v = i / 3 % 2 ? 33 : 80;
-        for (i32 b = 0; b < c.batch; b++)
-            c.q_lens[b] = 1, c.kv_lens[b] = 90 + 700 * b;
-        check_case(rig, &c);
-    }
+    for (i32 i = 0; i < (rig->is_small ? 6 : 12); i++)
+        check_few(rig, i, groups[i % 3], i / 3 % 2 ? 33 : 80, 0);
 }
 
 const struct check check_generic = { "generic", "attention by the generic kernel, small", run_generic };
