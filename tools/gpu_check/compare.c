@@ -40,10 +40,10 @@ static void compare_row(struct rig *rig, struct difference *diff, const struct m
         error += (want - have) * (want - have);
         norm += want * want;
     }
-    /* ALiBi and the scale of case_random make scores of a hundred and more, whose own rounding in f32 moves weights by
-     * more than the rest: the CPU is up to 4e-5 from float64 then (seed 1271, size 2). */
-    const bool are_large = m->c.alibi || (m->c.has_scale && out->dtype == DTYPE_F32);
-    const double limit = (tolerance(out->dtype) * sqrt(norm) + 1e-6) * (are_large ? 8 : 1);
+    /* ALiBi makes scores of hundreds, whose own rounding in f32 moves weights by more than the rest; case_random's
+     * scale makes a hundred: there the CPU alone is up to 4e-5 from float64 (seed 1271, size 2), as may be the GPU. */
+    const double larger = m->c.alibi ? 8 : m->c.has_scale && out->dtype == DTYPE_F32 ? 4 : 1;
+    const double limit = (tolerance(out->dtype) * sqrt(norm) + 1e-6) * larger;
     if (!(sqrt(error) <= limit))
         note(diff, "out[%lld, %lld]: norm %g, difference %g", token, head, sqrt(norm), sqrt(error));
     rig->worst = fmax(rig->worst, sqrt(error) / limit);
