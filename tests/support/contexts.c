@@ -20,15 +20,26 @@ static void add(struct contexts *contexts, folio_backend backend, folio_isa isa,
     contexts->name[contexts->n++] = backend == FOLIO_BACKEND_REF ? "ref" : folio_isa_name(isa);
 }
 
-struct contexts contexts_create(i32 n_threads)
+static struct contexts create(i32 n_threads, size_t n_isas)
 {
+    static const folio_isa isas[] = { FOLIO_ISA_C,           FOLIO_ISA_AVX2, FOLIO_ISA_AVX512,
+                                      FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX,  FOLIO_ISA_AMX_EMULATED };
     struct contexts contexts = { .n = 0 };
     add(&contexts, FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, n_threads);
-    static const folio_isa isas[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512 };
-    for (size_t i = 0; i < COUNT_OF(isas); i++)
+    for (size_t i = 0; i < n_isas; i++)
         if (folio_isa_available(isas[i]))
             add(&contexts, FOLIO_BACKEND_CPU, isas[i], n_threads);
     return contexts;
+}
+
+struct contexts contexts_create(i32 n_threads)
+{
+    return create(n_threads, 3);
+}
+
+struct contexts contexts_create_all(i32 n_threads)
+{
+    return create(n_threads, 6);
 }
 
 void contexts_destroy(struct contexts *contexts)

@@ -109,9 +109,11 @@ static float built_in_score(const struct pass *pass, i64 r, i64 key)
     if (args->alibi_slopes)
         score +=
             (double)args->alibi_slopes[pass->head] * (double)(key - row_position(args, pass->item, row_index(pass, r)));
-    if (args->bias.data)
-        score +=
+    if (args->bias.data) {
+        const double bias =
             (double)folio__load_float((enum dtype)args->bias.dtype, layout_score(&args->bias, token, pass->head, key));
+        score = bias == -INFINITY ? bias : score + bias; /* NaN - inf is NaN */
+    }
     return (float)score;
 }
 

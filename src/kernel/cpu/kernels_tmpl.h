@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kernels_tmpl.h: every kernel body, and the table of one level. isa_<isa>.c includes it after vec_<isa>.h. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@
 #include "kernel/cpu/fold_tmpl.h"
 #include "kernel/cpu/dots_tmpl.h"
 #include "kernel/cpu/weigh_tmpl.h"
+#include "kernel/cpu/aside_tmpl.h"
 #include "kernel/cpu/rows_pass_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
 #include "kernel/cpu/ahead_amx_tmpl.h"

@@ -60,52 +60,58 @@ static void pack_k(enum dtype dtype, float *dst, const u8 *const *rows, const fl
         pack_k_of(DTYPE_PAIR, dst, rows, scale, n, d);
 }
 
-INLINE void pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d, i64 panel)
+/* Are they all finite? Then so is their sum times 0. */
+INLINE bool pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d, i64 panel)
 {
     const i32 bytes = element_bytes(dtype);
+    vec sum = vec_zero();
     for (i32 t = 0; t < n; t++)
         for (i32 c = 0; c < d; c += 16) {
             const u8 *at = rows[t] + (i64)c * bytes;
             vec x = d - c >= 16 ? load_16(dtype, at) : load_n(dtype, at, d - c);
             if (dtype_is_quantised(dtype))
                 x = vec_mul(x, vec_set1(scale[t]));
+            sum = vec_fma(x, vec_zero(), sum);
             vec_store(dst + c / 16 * panel + t * 16, x);
         }
+    return vec_sum(sum) == 0.0f;
 }
 
 #if VEC_PAIRS || VEC_TILES
 /* n rows of bf16 V -> panels [dv / 16][n / 2, rounded up][16] of pairs of rows; a missing last row is zeros. */
-static void pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
+static bool pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
 {
+    vec top = vec_zero();
     for (i32 t = 0; t < n; t += 2)
         for (i32 c = 0; c < d; c += 32) {
             const i32 left = d - c < 32 ? d - c : 32;
             const vec x = vec_load_halves_n((const u16 *)(const void *)rows[t] + c, left);
             const vec y = t + 1 < n ? vec_load_halves_n((const u16 *)(const void *)rows[t + 1] + c, left) : vec_zero();
+            top = vec_halves_top(vec_halves_top(top, x), y);
             vec_store(dst + c / 16 * panel + t * 8, vec_pairs_lo(x, y));
             if (left > 16)
                 vec_store(dst + (c / 16 + 1) * panel + t * 8, vec_pairs_hi(x, y));
         }
+    return vec_halves_are_finite(top);
 }
 #endif
 
-/* n rows of V -> the same rows of panels [dv / 16][.][16], `panel` floats apart. */
-static void pack_v(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d, i64 panel)
+/* n rows of V -> the same rows of panels [dv / 16][.][16], `panel` floats apart. Are all values finite? */
+static bool pack_v(enum dtype dtype, float *dst, const u8 *const *rows, const float *scale, i32 n, i32 d, i64 panel)
 {
     if (dtype == DTYPE_F32)
-        pack_v_of(DTYPE_F32, dst, rows, scale, n, d, panel);
-    else if (dtype == DTYPE_F16)
-        pack_v_of(DTYPE_F16, dst, rows, scale, n, d, panel);
-    else if (dtype == DTYPE_E4M3)
-        pack_v_of(DTYPE_E4M3, dst, rows, scale, n, d, panel);
-    else if (dtype == DTYPE_E5M2)
-        pack_v_of(DTYPE_E5M2, dst, rows, scale, n, d, panel);
-    else if (dtype == DTYPE_I8)
-        pack_v_of(DTYPE_I8, dst, rows, scale, n, d, panel);
+        return pack_v_of(DTYPE_F32, dst, rows, scale, n, d, panel);
+    if (dtype == DTYPE_F16)
+        return pack_v_of(DTYPE_F16, dst, rows, scale, n, d, panel);
+    if (dtype == DTYPE_E4M3)
+        return pack_v_of(DTYPE_E4M3, dst, rows, scale, n, d, panel);
+    if (dtype == DTYPE_E5M2)
+        return pack_v_of(DTYPE_E5M2, dst, rows, scale, n, d, panel);
+    if (dtype == DTYPE_I8)
+        return pack_v_of(DTYPE_I8, dst, rows, scale, n, d, panel);
 #if VEC_PAIRS
-    else if (dtype == DTYPE_PAIR)
-        pack_v_pairs(dst, rows, n, d, panel);
+    if (dtype == DTYPE_PAIR)
+        return pack_v_pairs(dst, rows, n, d, panel);
 #endif
-    else
-        pack_v_of(DTYPE_BF16, dst, rows, scale, n, d, panel);
+    return pack_v_of(DTYPE_BF16, dst, rows, scale, n, d, panel);
 }

@@ -9,7 +9,8 @@
  * other in memory (a page ends), rows that end inside a tile, and values that no row sees go through a copy.
  * One tile configuration serves both products; a second one a chunk would cost 3 to 16 points of bandwidth.
  *
- * Of a pair of dims of V both are multiplied, one with zero: a value that is not finite makes its neighbour NaN. */
+ * Of a pair of dims of V both are multiplied, one with zero: a value that is not finite makes its neighbour NaN. A
+ * split that has such a result is done again, with vectors and in dims' own order (aside_tmpl.h). */
 
 #if VEC_TILES
 struct rows_amx {
@@ -318,7 +319,7 @@ static void rows_amx_block_end(const struct rows_pass *pass)
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
     struct rows_amx *amx = pass->amx;
-    const bool four = rows_amx_is_four(pass, step);
+    const bool four = !pass->careful && rows_amx_is_four(pass, step);
     if (four) {
         rows_amx_dots(pass, step, four);
         rows_amx_finish(pass, step, 1 - amx->slot);
@@ -330,6 +331,11 @@ static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step 
     rows_amx_finish(pass, step, 1 - amx->slot);
     rows_amx_dots(pass, step, four);
     rows_weights(pass, step);
+    if (pass->careful) {
+        const struct weigh work = weigh_of_step(pass, step);
+        weigh_present(DTYPE_BF16, pass->n_rows, &work);
+        return;
+    }
     rows_amx_round(pass);
     rows_amx_weigh(pass, step, step);
 }

@@ -19,6 +19,7 @@ struct rows_pass {
     float *k_scale, *v_scale; /* [ROWS_KEYS] of the block and head at work; NULL = all are 1 */
     i32 chunk;                /* keys a chunk */
     bool by_slot;             /* pages hold all heads of a slot together */
+    bool careful;             /* keys that a row weighs 0 are left out, aside_tmpl.h */
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys;    /* of any row */
     struct mod_runner *mods; /* NULL = none */
@@ -30,6 +31,21 @@ struct rows_step {
     const struct block *block, *after; /* after: the block that comes next */
     i32 head, at, n;                   /* keys at .. at + n of the block */
 };
+
+/* o += w * v for a step's keys, with nothing to fetch meanwhile. */
+static struct weigh weigh_of_step(const struct rows_pass *pass, const struct rows_step *step)
+{
+    const struct attend_args *args = pass->args;
+    return (struct weigh){ .w = pass->s,
+                           .n_padded = pass->n_padded,
+                           .d = args->v.head_dim,
+                           .v = step->block->v + step->at,
+                           .offset = (pass->head_begin + step->head) * args->v.head_stride,
+                           .begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0),
+                           .end = step->n,
+                           .o = pass->o + (i64)step->head * pass->n_padded * pass->v_pad,
+                           .stride = pass->v_pad };
+}
 
 /* The same in tiles, rows_amx_tmpl.h; used where uses_tiles says so. */
 static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded);
@@ -114,6 +130,7 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->v_pad = rows_v_pad(args);
     pass->chunk = chunk_keys(args);
     pass->by_slot = args->k.head_stride < args->k.slot_stride;
+    pass->careful = false;
     float *next = scratch;
     const i64 rows = (i64)n_heads * pass->n_padded;
     pass->q = take(&next, rows * pass->k_pad);

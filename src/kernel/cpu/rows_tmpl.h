@@ -94,7 +94,7 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
         return;
     }
     const struct attend_args *args = pass->args;
-    const i64 head = pass->head_begin + step->head, row = (i64)step->head * pass->n_padded;
+    const i64 row = (i64)step->head * pass->n_padded;
     struct rows_ahead ahead;
     rows_look_ahead(&ahead, pass, step, &args->k, false);
     dots((enum dtype)args->k.dtype, &(struct dots){ .q = pass->q + row * pass->k_pad,
@@ -102,25 +102,20 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
                                                     .n_padded = pass->n_padded,
                                                     .d = args->k.head_dim,
                                                     .k = step->block->k + step->at,
-                                                    .offset = head * args->k.head_stride,
+                                                    .offset = (pass->head_begin + step->head) * args->k.head_stride,
                                                     .next = ahead.rows,
                                                     .next_offset = ahead.offset,
                                                     .n_keys = step->n,
                                                     .s = pass->s });
     rows_weights(pass, step);
     rows_look_ahead(&ahead, pass, step, &args->v, true);
-    weigh((enum dtype)args->v.dtype,
-          &(struct weigh){ .w = pass->s,
-                           .n_padded = pass->n_padded,
-                           .d = args->v.head_dim,
-                           .v = step->block->v + step->at,
-                           .offset = head * args->v.head_stride,
-                           .next = ahead.rows,
-                           .next_offset = ahead.offset,
-                           .begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0),
-                           .end = step->n,
-                           .o = pass->o + row * pass->v_pad,
-                           .stride = pass->v_pad });
+    struct weigh work = weigh_of_step(pass, step);
+    work.next = ahead.rows;
+    work.next_offset = ahead.offset;
+    if (pass->careful)
+        weigh_present((enum dtype)args->v.dtype, pass->n_rows, &work);
+    else
+        weigh((enum dtype)args->v.dtype, &work);
 }
 
 static void rows_load_scales(const struct rows_pass *pass, const struct block *block, i64 head)
@@ -179,7 +174,8 @@ static void rows_walk_next(const struct rows_pass *pass, struct rows_walk *walk,
     walk->splits[at] = walk->split;
 }
 
-static void rows_walk_start(const struct rows_pass *pass, struct rows_walk *walk)
+/* From `split` on, up to split `end`. */
+static void rows_walk_start(const struct rows_pass *pass, struct rows_walk *walk, i64 split, i64 end)
 {
     const struct attend_item *item = pass->item;
     walk->cursor = (struct cursor){ .args = pass->args,
@@ -187,8 +183,8 @@ static void rows_walk_start(const struct rows_pass *pass, struct rows_walk *walk
                                     .mods = pass->mods,
                                     .quantum = ROWS_KEYS,
                                     .most = pass->by_slot ? CHUNK : ROWS_KEYS };
-    walk->split = item->split_begin;
-    walk->end = item->split_begin + item->n_splits;
+    walk->split = split;
+    walk->end = end;
     walk->now = 0;
     rows_walk_enter(pass, walk);
     rows_walk_next(pass, walk, 0);
@@ -203,8 +199,27 @@ static void rows_split(const struct rows_pass *pass, struct rows_walk *walk, i64
         rows_use(pass, &walk->blocks[walk->now], &walk->blocks[next]);
         walk->now = next;
     }
-    if (pass->amx)
+    if (pass->amx && !pass->careful)
         rows_amx_in_order(pass);
+}
+
+/* Has a value that is not finite reached a result? By a key that is masked, perhaps. */
+static bool rows_all_finite(const struct rows_pass *pass)
+{
+    for (i32 h = 0; h < pass->n_heads; h++)
+        if (!all_finite(pass->o + (i64)h * pass->n_padded * pass->v_pad, pass->n_rows * pass->v_pad))
+            return false;
+    return true;
+}
+
+/* Without keys that a row weighs 0. */
+static void rows_split_again(struct rows_pass *pass, i64 split)
+{
+    struct rows_walk walk;
+    pass->careful = true;
+    rows_walk_start(pass, &walk, split, split + 1);
+    rows_split(pass, &walk, split);
+    pass->careful = false;
 }
 
 /* A split is done: to memory, or into the item's total. */
@@ -254,9 +269,11 @@ static void attend_rows(const struct attend_args *args, const struct attend_item
             folio__mod_heads(pass.mods, pass.head_begin, pass.n_heads);
         rows_clear(pass.total, pass.total_m, pass.total_l, (i64)pass.n_heads * pass.n_padded, pass.v_pad, 1);
         struct rows_walk walk;
-        rows_walk_start(&pass, &walk);
+        rows_walk_start(&pass, &walk, item->split_begin, item->split_begin + item->n_splits);
         for (i64 split = item->split_begin; split < item->split_begin + item->n_splits; split++) {
             rows_split(&pass, &walk, split);
+            if (!rows_all_finite(&pass))
+                rows_split_again(&pass, split);
             rows_split_done(&pass, split);
         }
         if (item->partial < 0)

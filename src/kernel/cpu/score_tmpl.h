@@ -61,6 +61,12 @@ static vec load_bias(const struct score_view *bias, const struct score_place *at
     return vec_load(x);
 }
 
+/* -inf removes the key, whose dot product may be NaN. */
+static vec add_bias(vec x, vec bias)
+{
+    return vec_select(vec_less(bias, vec_set1(-FLT_MAX)), bias, vec_add(x, bias));
+}
+
 static vec_mask load_mask(const struct score_view *mask, const struct score_place *at, i64 key, i32 n)
 {
     const u8 *p = layout_score(mask, at->token, at->head, key);
@@ -102,7 +108,7 @@ static void score_row(const struct attend_args *args, const struct score_rule *r
         if (args->alibi_slopes)
             x = vec_fma(vec_set1(slope), vec_add(vec_set1((float)(key - at->position)), vec_iota()), x);
         if (args->bias.data)
-            x = vec_add(x, load_bias(&args->bias, at, key, n));
+            x = add_bias(x, load_bias(&args->bias, at, key, n));
         vec_store_n(s + col, x, n);
     }
     if (mods->runner)

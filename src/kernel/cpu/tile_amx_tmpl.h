@@ -112,7 +112,7 @@ static void amx_load_q(const struct tile_pass *pass)
     }
 }
 
-static void amx_pack(const struct tile_pass *pass, const struct block *block)
+static void amx_pack(struct tile_pass *pass, const struct block *block)
 {
     const struct attend_args *args = pass->args;
     const struct tile_amx *amx = pass->amx;
@@ -126,7 +126,8 @@ static void amx_pack(const struct tile_pass *pass, const struct block *block)
     for (i32 i = 0; i < n; i += 16)
         pack_k_of(DTYPE_PAIR, pass->k + (i64)i * amx->d / 2, k + i, NULL, n - i < 16 ? n - i : 16,
                   args->k.head_dim / 2);
-    pack_v_pairs(pass->v, v, n, args->v.head_dim, panel);
+    if (!pack_v_pairs(pass->v, v, n, args->v.head_dim, panel))
+        tile_set_aside(pass, v, NULL, n);
     const i32 first = (n + 1) / 2, last = padded_32(n) / 2; /* pairs behind the last key: weights there are zeros */
     for (i32 j = 0; first < last && j < amx->dv / 16; j++)
         memset(pass->v + j * panel + first * 16, 0, (size_t)(last - first) * 64);
@@ -264,6 +265,8 @@ static void amx_values(const struct tile_pass *pass, const struct strip *strip, 
         }
         amx_store(&amx->regs, o, stride);
     }
+    const struct aside_weights weights = { p, amx->p_stride, true, AMX_STRIP, strip->begin, strip->end };
+    aside_add(&pass->aside, DTYPE_BF16, &weights, pass->o + strip->row * stride, stride, pass->dv);
 }
 
 static void amx_strip_use(const struct tile_pass *pass, const struct strip *strip)
@@ -357,7 +360,7 @@ static void amx_load_q(const struct tile_pass *pass)
     (void)pass;
 }
 
-static void amx_pack(const struct tile_pass *pass, const struct block *block)
+static void amx_pack(struct tile_pass *pass, const struct block *block)
 {
     (void)pass, (void)block;
 }

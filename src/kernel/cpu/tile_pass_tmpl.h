@@ -20,6 +20,7 @@ struct tile_pass {
     struct keys all_keys;     /* of any row */
     struct mod_runner *mods;  /* NULL = none */
     struct tile_amx *amx;     /* NULL = vectors */
+    struct aside aside;       /* keys whose values are zeros in v */
 };
 
 /* The same in tiles, tile_amx_tmpl.h; used where uses_tiles says so. */
@@ -29,7 +30,7 @@ static size_t amx_scratch_bytes(const struct attend_args *args);
 static void amx_begin(struct tile_pass *pass, float **scratch);
 static void amx_end(const struct tile_pass *pass);
 static void amx_load_q(const struct tile_pass *pass);
-static void amx_pack(const struct tile_pass *pass, const struct block *block);
+static void amx_pack(struct tile_pass *pass, const struct block *block);
 static void amx_strip_use(const struct tile_pass *pass, const struct strip *strip);
 static void amx_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after);
 
@@ -69,15 +70,35 @@ static size_t tile_scratch_bytes(const struct attend_args *args)
 /* Floats from one panel of V to the next. */
 static i64 v_panel(const struct tile_pass *pass)
 {
-    return (i64)pass->tile_keys * (pass->pairs ? 8 : 16);
+    return (i64)pass->tile_keys * (pass->pairs || pass->amx ? 8 : 16);
 }
 
-static void tile_pack(const struct tile_pass *pass, const struct block *block)
+/* Keys whose values are not finite: zeros instead, aside_tmpl.h. v [n], v_scale [n]: of the kv head. */
+static void tile_set_aside(struct tile_pass *pass, const u8 *const *v, const float *v_scale, i32 n)
+{
+    const bool halves = pass->pairs || pass->amx;
+    const i64 panel = v_panel(pass);
+    aside_find(&pass->aside, (enum dtype)pass->args->v.dtype, v, v_scale, n, pass->dv);
+    for (i32 i = 0; i < pass->aside.n; i++) {
+        const i32 t = pass->aside.keys[i].column;
+        for (i32 c = 0; c < pass->dv; c += 16) {
+            float *row = pass->v + c / 16 * panel + (halves ? t / 2 : t) * 16;
+            u16 *pairs = (void *)row;
+            for (i32 lane = 0; halves && lane < 16; lane++)
+                pairs[2 * lane + t % 2] = 0;
+            if (!halves)
+                vec_store(row, vec_zero());
+        }
+    }
+}
+
+static void tile_pack(struct tile_pass *pass, const struct block *block)
 {
     const struct attend_args *args = pass->args;
     const u8 *k[BLOCK_KEYS], *v[BLOCK_KEYS];
     float k_scale[BLOCK_KEYS], v_scale[BLOCK_KEYS];
     const i32 n = block->n;
+    pass->aside.n = 0;
     if (pass->amx) {
         amx_pack(pass, block);
         return;
@@ -93,7 +114,8 @@ static void tile_pack(const struct tile_pass *pass, const struct block *block)
     }
     for (i32 i = 0; i < n; i += 16)
         pack_k(k_dtype_of(args), pass->k + (i64)i * pass->d, k + i, k_scale + i, n - i < 16 ? n - i : 16, pass->d);
-    pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, v_scale, n, pass->dv, v_panel(pass));
+    if (!pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, v_scale, n, pass->dv, v_panel(pass)))
+        tile_set_aside(pass, v, v_scale, n);
 }
 
 static struct score_place tile_place(const struct tile_pass *pass, i32 packed)

@@ -89,6 +89,11 @@ static void strip_values(const struct tile_pass *pass, const struct strip *strip
         strip_values_of(DTYPE_PAIR, pass, strip);
     else
         strip_values_of(DTYPE_F32, pass, strip);
+    const struct aside_weights weights = { pass->s,      pass->pairs ? 2 * S_STRIDE : S_STRIDE,
+                                           pass->pairs,  strip->n_rows,
+                                           strip->begin, strip->end };
+    aside_add(&pass->aside, (enum dtype)pass->args->v.dtype, &weights, pass->o + (i64)strip->row * pass->v_pad,
+              pass->v_pad, pass->dv);
 }
 
 static void strip_weights(const struct tile_pass *pass, const struct strip *strip)
@@ -245,7 +250,7 @@ static void tile_begin(struct tile_pass *pass, const struct attend_args *args, c
         folio__mod_bind(mods, &VEC_MODS, args, item, 1, pass->tile_keys, next);
 }
 
-static void tile_split(const struct tile_pass *pass, i64 split)
+static void tile_split(struct tile_pass *pass, i64 split)
 {
     const i64 begin = split * pass->item->split_tokens;
     const struct keys keys = keys_within(pass->all_keys, begin, begin + pass->item->split_tokens);

@@ -45,6 +45,28 @@ static inline vec vec_pairs_hi(vec a, vec b)
     return vec_pairs_from(a, b, 16);
 }
 
+/* The larger sizes of two vectors of bf16, as bits: NaN and infinities are on top. */
+static inline vec vec_halves_top(vec a, vec b)
+{
+    u16 x[32], y[32];
+    memcpy(x, a.x, sizeof x);
+    memcpy(y, b.x, sizeof y);
+    for (i32 i = 0; i < 32; i++)
+        x[i] = (y[i] & 0x7fff) > x[i] ? (u16)(y[i] & 0x7fff) : x[i];
+    memcpy(a.x, x, sizeof x);
+    return a;
+}
+
+static inline bool vec_halves_are_finite(vec top)
+{
+    u16 x[32];
+    bool finite = true;
+    memcpy(x, top.x, sizeof x);
+    for (i32 i = 0; i < 32; i++)
+        finite = finite && x[i] < 0x7f80;
+    return finite;
+}
+
 /* Lanes rounded to bf16. */
 static inline void vec_store_rounded(u16 *p, vec a)
 {

@@ -40,6 +40,18 @@ static inline vec vec_pairs_hi(vec a, vec b)
     return _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_castps_si512(a), at, _mm512_castps_si512(b)));
 }
 
+/* The larger sizes of two vectors of bf16, as bits: NaN and infinities are on top. */
+static inline vec vec_halves_top(vec a, vec b)
+{
+    const __m512i size = _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi16(0x7fff));
+    return _mm512_castsi512_ps(_mm512_max_epu16(_mm512_castps_si512(a), size));
+}
+
+static inline bool vec_halves_are_finite(vec top)
+{
+    return _mm512_cmpge_epu16_mask(_mm512_castps_si512(top), _mm512_set1_epi16(0x7f80)) == 0;
+}
+
 /* Lanes rounded to bf16. */
 static inline void vec_store_rounded(u16 *p, vec a)
 {

@@ -56,9 +56,9 @@ static double score_of(const struct attend_args *args, const struct row *row, i6
         score = args->softcap * tanh(score / args->softcap);
     if (args->alibi_slopes)
         score += (double)args->alibi_slopes[row->head] * (double)(key - row->position);
-    if (args->bias.data)
-        score += load(args->bias.dtype, layout_score(&args->bias, row->token, row->head, key), 0);
-    return score;
+    const double bias =
+        args->bias.data ? load(args->bias.dtype, layout_score(&args->bias, row->token, row->head, key), 0) : 0;
+    return bias == -INFINITY ? bias : score + bias; /* NaN - inf is NaN */
 }
 
 /* Everything summed so far was relative to the old maximum. */
