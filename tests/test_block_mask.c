@@ -226,6 +226,41 @@ static void check_pieces(const struct keep *keep, i64 begin, i64 end, i64 quantu
     }
 }
 
+/* Does the block mask, its own mask mod included, keep key kv for row q of head h? */
+static bool block_keeps(const struct keep *keep, i64 h, i64 q, i64 kv)
+{
+    const struct block_mask *mask = keep->block_mask;
+    if (!mask)
+        return true;
+    const enum mod_keep state = block_mask_state(mask, keep->b, h, q / mask->q_block, kv / mask->kv_block);
+    struct keep inside = *keep;
+    inside.mask_mod = mask->mask_mod;
+    return state == KEEP_ALL || (state == KEEP_SOME && (!inside.mask_mod || mod_keeps(&inside, h, q, kv)));
+}
+
+/* A row's piece is cut only where both drop, and what is said to keep all does. */
+static void check_trim(const struct keep *keep, i64 begin, i64 end, const char *text)
+{
+    struct keep_piece piece = { begin, end, KEEP_SOME };
+    enum mod_keep blocks = KEEP_ALL;
+    if (!folio__keep_trim(keep, 16, &piece, &blocks))
+        piece.begin = piece.end = end;
+    assert_true(begin <= piece.begin && piece.begin <= piece.end && piece.end <= end);
+    for (i64 kv = begin; kv < end; kv++)
+        for (i64 h = keep->head_begin; h < keep->head_end; h++)
+            for (i64 q = keep->row_begin; q < keep->row_end; q++) {
+                const bool by_mod = mod_keeps(keep, h, q, kv), by_block = block_keeps(keep, h, q, kv);
+                const bool is_in = kv >= piece.begin && kv < piece.end;
+                if (is_in ? (piece.mod_state == KEEP_ALL && !by_mod) || (blocks == KEEP_ALL && !by_block)
+                          : by_mod && by_block)
+                    fail_msg("%s: head %lld row %lld key %lld, piece %lld..%lld of %lld..%lld, states %d %d: kept by "
+                             "the mod %d, by blocks %d",
+                             text, (long long)h, (long long)q, (long long)kv, (long long)piece.begin,
+                             (long long)piece.end, (long long)begin, (long long)end, (int)piece.mod_state, (int)blocks,
+                             (int)by_mod, (int)by_block);
+            }
+}
+
 /* What plans make room for: no kept key is outside, and what is surely dropped at the ends is. */
 static void check_hull(const struct keep *keep, i64 begin, i64 end, i64 quantum, const char *text)
 {
@@ -247,7 +282,7 @@ static void check_hull(const struct keep *keep, i64 begin, i64 end, i64 quantum,
 static void pieces_hold_what_is_kept_and_no_absent_block(void **state)
 {
     (void)state;
-    static struct mod_range ranges[FOLIO_MOD_MAX_STEPS];
+    static struct mod_range ranges[FOLIO_MOD_MAX_STEPS], block_ranges[FOLIO_MOD_MAX_STEPS];
     u64 seed = 3;
     char text[2048];
     for (i32 round = 0; round < 3000; round++) {
@@ -259,15 +294,18 @@ static void pieces_hold_what_is_kept_and_no_absent_block(void **state)
         assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_MASK, text, mod_random_captures(9), MOD_RANDOM_CAPTURES),
                          FOLIO_OK);
         const i64 n_heads = mod_random_below(&seed, 2) ? 4 : 1;
-        folio_block_mask *blocks =
-            round % 2 ? mod_random_block_mask(&seed, 1 + mod_random_below(&seed, 2), n_heads, NULL) : NULL;
-        const struct keep keep = random_keep(&seed, &mod->program, blocks ? &blocks->mask : NULL, ranges);
+        folio_block_mask *blocks = round % 2 ? mod_random_block_mask(&seed, 1 + mod_random_below(&seed, 2), n_heads,
+                                                                     round % 4 == 1 ? mod : NULL)
+                                             : NULL;
+        struct keep keep = random_keep(&seed, &mod->program, blocks ? &blocks->mask : NULL, ranges);
+        keep.block_ranges = block_ranges;
         const i64 begin = mod_random_below(&seed, keep.kv_len);
         const i64 quantum = INT64_C(16) << mod_random_below(&seed, 4);
         check_pieces(&keep, begin, keep.kv_len, quantum, text);
         check_hull(&keep, begin, keep.kv_len, quantum, text);
-        folio_mod_destroy(&mod);
+        check_trim(&keep, begin, keep.kv_len, text);
         folio_block_mask_destroy(&blocks);
+        folio_mod_destroy(&mod);
     }
 }
 

@@ -5,9 +5,9 @@
 
 #include "base/bits.h"
 
-enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end)
+static enum mod_keep keep_by(const struct keep *keep, const struct mod_program *mod, struct mod_range *ranges,
+                             i64 begin, i64 end)
 {
-    const struct mod_program *mod = keep->mask_mod;
     if (!mod)
         return KEEP_ALL;
     if (mod->tile)
@@ -27,24 +27,51 @@ enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end)
         box.leaf[i].lo = at[i][0];
         box.leaf[i].hi = at[i][1];
     }
-    folio__mod_ranges(mod, &box, keep->captures_are_fixed, keep->ranges);
-    const struct mod_range *result = &keep->ranges[mod->result];
+    folio__mod_ranges(mod, &box, keep->captures_are_fixed, ranges);
+    const struct mod_range *result = &ranges[mod->result];
     if (result->may_be_poison || result->truth == (MOD_MAY_BE_TRUE | MOD_MAY_BE_FALSE))
         return KEEP_SOME;
     return result->truth == MOD_MAY_BE_FALSE ? KEEP_NONE : KEEP_ALL;
 }
 
-/* Does any row or head have block `col`? */
-static bool any_has_block(const struct keep *keep, i64 col)
+enum mod_keep folio__keep_mod(const struct keep *keep, i64 begin, i64 end)
+{
+    return keep_by(keep, keep->mask_mod, keep->ranges, begin, end);
+}
+
+/* The states that block `col` has for any row or head, as bits 1 << state. */
+static u32 states_of_block(const struct keep *keep, i64 col)
 {
     const struct block_mask *mask = keep->block_mask;
     const i64 last_row = (keep->row_end - 1) / mask->q_block;
     const i64 head_end = mask->n_heads == 1 ? keep->head_begin + 1 : keep->head_end;
+    u32 states = 0;
     for (i64 h = keep->head_begin; h < head_end; h++)
         for (i64 row = keep->row_begin / mask->q_block; row <= last_row; row++)
-            if (block_mask_state(mask, keep->b, h, row, col) != KEEP_NONE)
-                return true;
-    return false;
+            states |= 1u << block_mask_state(mask, keep->b, h, row, col);
+    return states;
+}
+
+/* Does any row or head have block `col`? */
+static bool any_has_block(const struct keep *keep, i64 col)
+{
+    return states_of_block(keep, col) != 1u << KEEP_NONE;
+}
+
+enum mod_keep folio__keep_blocks(const struct keep *keep, i64 begin, i64 end)
+{
+    const struct block_mask *mask = keep->block_mask;
+    if (!mask)
+        return KEEP_ALL;
+    u32 states = 0;
+    for (i64 col = begin / mask->kv_block; col * mask->kv_block < end; col++)
+        states |= states_of_block(keep, col);
+    if (states == 1u << KEEP_NONE || states == 1u << KEEP_ALL)
+        return states == 1u << KEEP_ALL ? KEEP_ALL : KEEP_NONE;
+    const enum mod_keep inside = keep_by(keep, mask->mask_mod, keep->block_ranges, begin, end);
+    if (inside == KEEP_ALL && !(states & 1u << KEEP_NONE))
+        return KEEP_ALL;
+    return inside == KEEP_NONE && !(states & 1u << KEEP_ALL) ? KEEP_NONE : KEEP_SOME;
 }
 
 /* The first run of present blocks in [at, end); begin == end when there is none. It ends at a multiple of quantum when
@@ -99,6 +126,37 @@ bool folio__keep_next(const struct keep *keep, i64 at, i64 end, i64 quantum, str
     return false;
 }
 
+static enum mod_keep least(enum mod_keep a, enum mod_keep b)
+{
+    return a < b ? a : b;
+}
+
+bool folio__keep_trim(const struct keep *keep, i64 quantum, struct keep_piece *piece, enum mod_keep *blocks)
+{
+    const enum mod_keep of_piece = piece->mod_state;
+    struct keep_piece kept = { piece->end, piece->end, KEEP_ALL };
+    enum mod_keep mod = KEEP_ALL, block = KEEP_ALL; /* up to the quantum at work, from the first that is kept */
+    *blocks = KEEP_ALL;
+    for (i64 at = piece->begin, end; at < piece->end; at = end) {
+        end = min_i64((at / quantum + 1) * quantum, piece->end);
+        const enum mod_keep by_mod = of_piece == KEEP_ALL ? KEEP_ALL : folio__keep_mod(keep, at, end);
+        const enum mod_keep by_block = by_mod == KEEP_NONE ? KEEP_ALL : folio__keep_blocks(keep, at, end);
+        const bool drops = by_mod == KEEP_NONE || by_block == KEEP_NONE;
+        if (drops && kept.begin == piece->end)
+            continue;
+        mod = least(mod, by_mod);
+        block = least(block, by_block);
+        if (drops)
+            continue;
+        kept.begin = min_i64(kept.begin, at);
+        kept.end = end;
+        kept.mod_state = mod;
+        *blocks = block;
+    }
+    *piece = kept;
+    return kept.begin < kept.end;
+}
+
 /* ---- hull */
 
 /* The end of the last quantum of [begin, end) that mask_mod does not surely drop; begin when it drops all. */
@@ -139,10 +197,10 @@ bool folio__keep_hull(const struct keep *keep, i64 begin, i64 end, i64 quantum, 
     *first = piece.begin;
     for (*last = end;;) { /* what one mask drops may end where the other has dropped before */
         const i64 by_blocks = last_by_blocks(keep, *first, *last);
-        const i64 by_both = last_by_mod(keep, *first, by_blocks, quantum);
-        if (by_both == *last)
+        const i64 by_mod = last_by_mod(keep, *first, by_blocks, quantum);
+        if (by_mod == *last)
             return true;
-        *last = by_both;
+        *last = by_mod;
         if (*last == *first)
             return false;
     }

@@ -44,8 +44,9 @@ size_t folio__mod_scratch_bytes(const struct attend_args *args, i64 n_heads, i64
     for (size_t i = 0; i < COUNT_OF(programs); i++)
         if (programs[i])
             part_take(NULL, programs[i], n_heads, n_rows, n_lanes, &end);
-    if (args->mask_mod)
-        take(&end, args->mask_mod->n_steps * (i64)sizeof(struct mod_range));
+    for (size_t i = 1; i < COUNT_OF(programs); i++) /* the masks' */
+        if (programs[i])
+            take(&end, programs[i]->n_steps * (i64)sizeof(struct mod_range));
     take(&end, n_lanes * (i64)sizeof(i32));
     return (size_t)end;
 }
@@ -197,7 +198,9 @@ void folio__mod_bind(struct mod_runner *runner, const struct mod_table *table, c
         part_take(parts[i], programs[i], max_heads, runner->n_rows, n_lanes, &next);
         bind_part(parts[i], programs[i], runner, table, &box);
     }
-    if (args->mask_mod)
-        runner->keep.ranges = take(&next, args->mask_mod->n_steps * (i64)sizeof(struct mod_range));
+    if (programs[1])
+        runner->keep.ranges = take(&next, programs[1]->n_steps * (i64)sizeof(struct mod_range));
+    if (programs[2])
+        runner->keep.block_ranges = take(&next, programs[2]->n_steps * (i64)sizeof(struct mod_range));
     runner->row_poison = take(&next, n_lanes * (i64)sizeof(i32));
 }

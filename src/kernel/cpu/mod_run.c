@@ -8,7 +8,10 @@
 #include "base/bits.h"
 #include "kernel/layout.h"
 
-enum { WHOLE_TILE = 1 << 16 }; /* more than any tile has: only block masks cut inside */
+enum {
+    WHOLE_TILE = 1 << 16, /* more than any tile has: only block masks cut inside */
+    TRIM_KEYS = 32,       /* asking about fewer costs more than it saves */
+};
 
 static void run_codes(const struct mod_part *part, i32 level, i32 begin, i32 end)
 {
@@ -71,7 +74,8 @@ void folio__mod_tile(struct mod_runner *runner, i64 key, i32 n, enum mod_keep st
 {
     runner->tile_key = key;
     runner->tile_n = n;
-    runner->mask_is_needed = runner->mask.program && state != KEEP_ALL;
+    runner->needs.mask = runner->mask.program && state != KEEP_ALL;
+    runner->needs.block = folio__keep_blocks(&runner->keep, key, key + n) != KEEP_ALL;
     runner->score.tile_n = runner->mask.tile_n = runner->block.tile_n = 0;
 }
 
@@ -84,9 +88,15 @@ bool folio__mod_next_of_rows(struct mod_runner *runner, i32 head, i32 begin, i32
     keep.row_end = runner->item->row_begin + (end_row - 1) / group + 1;
     keep.head_begin = head * group;
     keep.head_end = keep.head_begin + group;
-    if (!folio__keep_next(&keep, at, end, WHOLE_TILE, piece))
-        return false;
-    runner->mask_is_needed = runner->mask.program && piece->mod_state != KEEP_ALL;
+    enum mod_keep blocks;
+    do {
+        if (!folio__keep_next(&keep, at, end, WHOLE_TILE, piece))
+            return false;
+        at = piece->end;
+        blocks = KEEP_ALL;
+    } while ((piece->mod_state != KEEP_ALL || keep.block_mask) && !folio__keep_trim(&keep, TRIM_KEYS, piece, &blocks));
+    runner->needs.mask = piece->mod_state != KEEP_ALL;
+    runner->needs.block = blocks != KEEP_ALL;
     return true;
 }
 
@@ -247,12 +257,12 @@ static void run_row(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi
         take_score(&runner->score, runner->n_lanes, lo, hi, s);
         poison |= note_poison(&runner->score, runner, lo, hi);
     }
-    if (runner->mask_is_needed) {
+    if (runner->needs.mask) {
         part_row(&runner->mask, runner, head, row, lo, hi, s);
         take_mask(&runner->mask, runner->n_lanes, lo, hi, s);
         poison |= note_poison(&runner->mask, runner, lo, hi);
     }
-    if (runner->keep.block_mask)
+    if (runner->needs.block)
         poison |= row_blocks(runner, head, row, lo, hi, s);
     if (poison)
         check_poison(runner, head, row, lo, hi);

@@ -69,6 +69,11 @@ struct mod_part {
     i32 tile_head; /* query head of the TILE_HEAD vectors; -1 = none */
 };
 
+/* What has to be asked for every key, because it neither keeps nor drops all. */
+struct mod_needs {
+    bool mask, block; /* mask_mod; the block mask */
+};
+
 struct mod_runner {
     const struct attend_args *args;
     const struct attend_item *item;
@@ -79,7 +84,7 @@ struct mod_runner {
     i32 n_rows, n_lanes;                /* packed rows a kv head; keys of the largest tile */
     i64 tile_key;
     i32 tile_n;
-    bool mask_is_needed; /* by mask_mod on the rows that come next; else it keeps all */
+    struct mod_needs needs; /* by the rows that come next */
 };
 
 /* Bytes of scratch for heads of n_rows packed rows each and tiles of n_lanes keys (a multiple of 16). */
@@ -94,10 +99,10 @@ void folio__mod_heads(struct mod_runner *runner, i32 head_begin, i32 n_heads);
 /* Pieces of [at, end) to look at, for all rows and heads at work; everything is one piece when nothing masks. */
 bool folio__mod_next(const struct mod_runner *runner, i64 at, i64 end, i64 quantum, struct keep_piece *piece);
 
-/* Keys [key, key + n) come next. state: what mask_mod does there to the rows that come next. */
+/* Keys [key, key + n) come next. state: what mask_mod does there, to all rows and heads at work. Sets needs. */
 void folio__mod_tile(struct mod_runner *runner, i64 key, i32 n, enum mod_keep state);
-/* Pieces of keys [at, end) of the tile for packed rows [begin, end_row) of kv head `head` only; what mask_mod does to
- * the piece holds for the rows that come next. */
+/* Pieces of keys [at, end) of the tile for packed rows [begin, end_row) of kv head `head`, cut to what they keep in
+ * steps of 32 keys. Sets needs to theirs. */
 bool folio__mod_next_of_rows(struct mod_runner *runner, i32 head, i32 begin, i32 end_row, i64 at, i64 end,
                              struct keep_piece *piece);
 

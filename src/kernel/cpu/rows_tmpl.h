@@ -37,7 +37,7 @@ static void rows_weights(const struct rows_pass *pass, const struct rows_step *s
         const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
         if (pass->k_scale)
             rows_scale(s, pass->k_scale + step->at, step->n);
-        if (!pass->rule.plain) {
+        if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
             const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
             const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
             score_row(pass->args, &pass->rule, &at, &mods, key, lo, hi, s);

@@ -10,9 +10,10 @@
 enum { CHUNK = 32, RESCALE_ABOVE = 8 }; /* CHUNK: keys that the rows family takes at once */
 
 struct score_rule {
-    bool plain;     /* scores are the dot products as they are: score_row is not needed */
+    bool raw;       /* scores are the dot products as they are, but for masks: scale is in c */
+    bool plain;     /* and nothing masks: score_row is not needed */
     float q_factor; /* q is multiplied by this when it is read: 1, -1, 0 */
-    float scale;    /* not plain: score = dot * scale ... */
+    float scale;    /* not raw: score = dot * scale ... */
     float cap, inv_cap;
     float c;        /* base-2 exponent of a score difference */
     double natural; /* a score times this is in natural units */
@@ -23,13 +24,13 @@ static struct score_rule rule_of(const struct attend_args *args)
     const double log2e = 1.4426950408889634, size = fabs(args->scale);
     struct score_rule rule = { .q_factor = 1.0f, .scale = (float)args->scale, .c = (float)log2e, .natural = 1.0 };
     const bool in_range = size == 0.0 || (size > 1e-30 && size < 1e30);
-    rule.plain = in_range && args->softcap == 0.0 && !args->alibi_slopes && !args->bias.data && !args->mask.data &&
-                 !mod_is_used(args);
+    rule.raw = in_range && args->softcap == 0.0 && !args->alibi_slopes && !args->bias.data && !args->score_mod;
+    rule.plain = rule.raw && !args->mask.data && !mod_is_used(args);
     if (args->softcap != 0.0) {
         rule.cap = (float)args->softcap;
         rule.inv_cap = (float)(1.0 / args->softcap);
     }
-    if (!rule.plain)
+    if (!rule.raw)
         return rule;
     if (size == 0.0) {
         rule.q_factor = 0.0f;
@@ -94,9 +95,16 @@ static void mask_row(const struct attend_args *args, const struct score_place *a
     }
 }
 
-/* Dot products of one row -> scores in natural units, in place: columns [lo, hi) of s, which are keys key0 + column. */
-static void score_row(const struct attend_args *args, const struct score_rule *rule, const struct score_place *at,
-                      const struct score_mods *mods, i64 key0, i32 lo, i32 hi, float *s)
+/* Are the dot products of the rows that come next their scores? mods NULL = none. */
+static bool scores_are_dots(const struct attend_args *args, const struct score_rule *rule,
+                            const struct mod_runner *mods)
+{
+    return rule->plain || (rule->raw && !args->mask.data && !mods->needs.mask && !mods->needs.block);
+}
+
+/* Dot products of one row -> scores in natural units, in place. */
+static void natural_row(const struct attend_args *args, const struct score_rule *rule, const struct score_place *at,
+                        i64 key0, i32 lo, i32 hi, float *s)
 {
     const float slope = args->alibi_slopes ? args->alibi_slopes[at->head] : 0.0f;
     for (i32 col = lo; col < hi; col += 16) {
@@ -111,6 +119,15 @@ static void score_row(const struct attend_args *args, const struct score_rule *r
             x = add_bias(x, load_bias(&args->bias, at, key, n));
         vec_store_n(s + col, x, n);
     }
+}
+
+/* Dot products of one row -> scores, in place: columns [lo, hi) of s, which are keys key0 + column. Raw ones stay dot
+ * products, where they are not masked. */
+static void score_row(const struct attend_args *args, const struct score_rule *rule, const struct score_place *at,
+                      const struct score_mods *mods, i64 key0, i32 lo, i32 hi, float *s)
+{
+    if (!rule->raw)
+        natural_row(args, rule, at, key0, lo, hi, s);
     if (mods->runner)
         folio__mod_row(mods->runner, mods->head, mods->packed, mods->lane, lo, hi, s);
     if (args->mask.data)

@@ -152,7 +152,7 @@ static void amx_weights(const struct tile_pass *pass, const struct strip *strip,
         return;
     }
     const i32 lo = (i32)(keys.begin - strip->key), hi = (i32)(keys.end - strip->key);
-    if (!pass->rule.plain) {
+    if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
         const struct score_place at = tile_place(pass, packed);
         const struct score_mods mods = { pass->mods, pass->head, packed, 0 };
         score_row(pass->args, &pass->rule, &at, &mods, strip->key, lo, hi, s);
@@ -174,7 +174,8 @@ static void amx_weights_two(const struct tile_pass *pass, const struct strip *st
                                  .s_stride = amx->s_stride,
                                  .p_stride = amx->p_stride };
     const bool full = strip->full && strip->begin % 32 == 0 && strip->end % 32 == 0;
-    if (!pass->rule.plain || (!full && !amx_two_from_begin(pass, strip, packed, two.s, two.s_stride))) {
+    if (!scores_are_dots(pass->args, &pass->rule, pass->mods) ||
+        (!full && !amx_two_from_begin(pass, strip, packed, two.s, two.s_stride))) {
         amx_weights(pass, strip, slot, r);
         amx_weights(pass, strip, slot, r + 1);
         return;

@@ -111,7 +111,7 @@ static void strip_weights(const struct tile_pass *pass, const struct strip *stri
             continue;
         }
         const i32 lo = (i32)(keys.begin - strip->key), hi = (i32)(keys.end - strip->key);
-        if (!pass->rule.plain) {
+        if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
             const struct score_place at = tile_place(pass, packed);
             const struct score_mods mods = { pass->mods, pass->head, packed, 0 };
             score_row(pass->args, &pass->rule, &at, &mods, strip->key, lo, hi, s);
@@ -146,10 +146,11 @@ static void strip_use_pieces(const struct tile_pass *pass, struct strip strip)
 {
     const i32 last = (i32)min_i64(strip.row + strip.n_rows, pass->n_rows);
     const i64 end = strip.key + strip.end;
+    const bool full = strip.full;
     struct keep_piece piece;
     for (i64 at = strip.key + strip.begin;
          folio__mod_next_of_rows(pass->mods, pass->head, strip.row, last, at, end, &piece); at = piece.end) {
-        strip.full = false;
+        strip.full = full && !pass->mods->needs.mask && !pass->mods->needs.block;
         strip.begin = (i32)(piece.begin - strip.key);
         strip.end = (i32)(piece.end - strip.key);
         strip_use(pass, &strip);
@@ -187,7 +188,7 @@ static bool tile_mods_begin(const struct tile_pass *pass, const struct cursor_bl
 {
     if (pass->mods)
         folio__mod_tile(pass->mods, at_work->block.key, at_work->block.n, at_work->state);
-    return !pass->mods || (at_work->state == KEEP_ALL && !pass->args->block_mask);
+    return !pass->mods || !(pass->mods->needs.mask || pass->mods->needs.block);
 }
 
 static void tile_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)

@@ -17,12 +17,13 @@ from folio.compat.torch import PagedAttention, flex_attention
 from torch.nn.attention import flex_attention as torch_flex
 from torch.nn.attention.experimental._paged_attention import PagedAttention as Original
 
-N_TIMES = 5
+N_TIMES, SECONDS = 5, 0.3  # at least, of each call: threads of the call before may still be waiting busily
 
 
 def milliseconds(call, device):
     times = []
-    for _ in range(N_TIMES + 1):
+    end = time.perf_counter() + SECONDS
+    while len(times) <= N_TIMES or time.perf_counter() < end:
         start = time.perf_counter()
         call()
         if device != "cpu":
