@@ -288,8 +288,8 @@ const struct command command_check = {
         "Runs attention, append, gather and merge at every instruction set level this machine has on an edge\n"
         "list and on random problems, and compares with the double-precision backend. Unused slots, pages and\n"
         "gaps hold NaN, unused table entries garbage. Levels also promise the same bits, save avx512_bf16 and amx on\n"
-        "bf16, which rounds softmax weights to 8 bits: the last column counts results whose bits differ from\n"
-        "the first level's.",
+        "bf16, which rounds softmax weights to 8 bits, and amx on int8: the last column counts results whose\n"
+        "bits differ from the first level's.",
     .examples = "  folio check                      # a few seconds\n"
                 "  folio check --random 5000 --seed 7\n"
                 "  folio check --isa avx2 --case 31   # one problem again\n"

@@ -76,7 +76,7 @@ static void say_amx(bool json, const char *cap)
     else if (is_capped)
         say(json, "AMX", "the machine has it, but FOLIO_ISA %s keeps folio from it", cap);
     else
-        say(json, "AMX", "used where q, K and V are bf16");
+        say(json, "AMX", "used where q, K and V are bf16, and for decode on int8 pages");
 }
 
 static void say_isa(bool json)

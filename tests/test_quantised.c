@@ -14,8 +14,8 @@
 #include "support/problem.h"
 
 static const enum dtype dtypes[] = { DTYPE_I8, DTYPE_E4M3, DTYPE_E5M2 };
-static const folio_isa levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16,
-                                    FOLIO_ISA_AMX_EMULATED };
+static const folio_isa levels[] = { FOLIO_ISA_C,           FOLIO_ISA_AVX2, FOLIO_ISA_AVX512,
+                                    FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX,  FOLIO_ISA_AMX_EMULATED };
 enum { N_LEVELS = sizeof levels / sizeof *levels, N_DTYPES = 3 };
 enum scale_kind { SCALE_NONE, SCALE_ONE, SCALE_BY_HEAD, SCALE_BY_SLOT, N_SCALE_KINDS };
 
@@ -119,17 +119,12 @@ static float *copy_out(const struct random_problem *p)
 
 /* Oracle on dequantised f32 pages = oracle on quantised pages = every level; levels with the same bits agree to the
  * bit. */
-static void check_problem(u64 seed, const struct problem_limits *limits, folio_context *ref, folio_context *const *ctx)
+static void check_choice(const struct problem_choice *c, enum dtype dtype, folio_context *ref,
+                         folio_context *const *ctx)
 {
-    struct problem_choice c;
-    problem_choose(&c, seed, limits);
-    c.q_dtype = c.kv_dtype = DTYPE_F32;
-    c.amplitude = 1;
-    if (c.layout == GAPPED) /* small vectors of neighbouring pages share memory there, and are written here */
-        c.layout = HND;
+    const u64 seed = c->seed;
     struct random_problem p;
-    problem_build(&p, &c);
-    const enum dtype dtype = dtypes[seed % N_DTYPES];
+    problem_build(&p, c);
     struct quantised k, v;
     quantise(&k, &p.t[T_K], dtype, (enum scale_kind)(seed / 3 % N_SCALE_KINDS), seed & 1);
     quantise(&v, &p.t[T_V], dtype, (enum scale_kind)(seed / 12 % N_SCALE_KINDS), seed & 2);
@@ -164,6 +159,17 @@ static void check_problem(u64 seed, const struct problem_limits *limits, folio_c
     problem_free(&p);
 }
 
+static void check_problem(u64 seed, const struct problem_limits *limits, folio_context *ref, folio_context *const *ctx)
+{
+    struct problem_choice c;
+    problem_choose(&c, seed, limits);
+    c.q_dtype = c.kv_dtype = DTYPE_F32;
+    c.amplitude = 1;
+    if (c.layout == GAPPED) /* small vectors of neighbouring pages share memory there, and are written here */
+        c.layout = HND;
+    check_choice(&c, dtypes[seed % N_DTYPES], ref, ctx);
+}
+
 static void open_levels(folio_context **ctx)
 {
     for (i32 i = 0; i < N_LEVELS; i++)
@@ -184,6 +190,42 @@ static void attention_is_that_of_the_dequantised_pages(void **state)
     const struct problem_limits limits = { .max_work = 3e5, .max_head_dim = 160 };
     for (u64 seed = 1; seed <= 120; seed++)
         check_problem(seed, &limits, ref, ctx);
+    close_levels(ctx);
+    folio_context_destroy(&ref);
+}
+
+/* Whole chunks of keys that all rows see have a way of their own in tiles of bytes: every group, shape and page size,
+ * up to the last key. */
+static void decode_of_bytes_is_that_of_the_dequantised_pages(void **state)
+{
+    (void)state;
+    static const i32 groups[] = { 1, 2, 3, 4, 6, 8, 12, 24 }, dims[] = { 128, 64, 256, 80, 1, 192, 128, 33 };
+    static const i64 kv_lens[] = { 32, 31, 33, 64, 200, 513 }, page_sizes[] = { 16, 1, 128, 33 };
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO), *ctx[N_LEVELS];
+    open_levels(ctx);
+    for (u64 seed = 0; seed < 48; seed++) {
+        const i64 kv_len = kv_lens[seed % 6];
+        const i32 group = groups[seed % 8], d = dims[(seed + seed / 8) % 8];
+        const struct problem_choice c = { .seed = seed,
+                                          .batch = 1,
+                                          .q_lens = { 1 },
+                                          .kv_lens = { kv_len },
+                                          .page_size = page_sizes[(seed + seed / 4) % 4],
+                                          .spare_pages = 2,
+                                          .n_kv_heads = seed % 5 == 0 ? 3 : 1,
+                                          .group = group,
+                                          .head_dim_qk = d,
+                                          .head_dim_v = seed % 7 == 0 ? 96 : d,
+                                          .q_dtype = DTYPE_F32,
+                                          .kv_dtype = DTYPE_F32,
+                                          .layout = seed & 1 ? HND : NHD,
+                                          .decode = true,
+                                          .lse = true,
+                                          .amplitude = 1,
+                                          .scale = seed % 11 == 0 ? -0.3 : 1 / sqrt(d),
+                                          .flags = FOLIO_SCALE_IS_SET };
+        check_choice(&c, DTYPE_I8, ref, ctx);
+    }
     close_levels(ctx);
     folio_context_destroy(&ref);
 }
@@ -303,6 +345,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_is_that_of_the_dequantised_pages),
+        cmocka_unit_test(decode_of_bytes_is_that_of_the_dequantised_pages),
         cmocka_unit_test(scales_of_unused_slots_are_not_judged),
         cmocka_unit_test(bad_scales_are_refused),
     };

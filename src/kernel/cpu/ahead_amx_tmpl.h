@@ -5,7 +5,7 @@
  *   heads apart (HND)       V of the step                   K of the step after
  *   heads together (NHD)    a share of the block after's K  a share of its V, in the order of memory
  *
- * 16 rows that lie together are 64 lines, 16 at each of four tile products.
+ * 16 rows of n times 64 bytes that lie together are n KB: as tiles hold 64 bytes of a row, one at each tile product.
  */
 
 #if VEC_TILES
@@ -13,7 +13,7 @@ enum { GROUPS = CHUNK / 16 /* of keys a chunk */ };
 
 /* Rows to fetch while K or V of a step is used, 16 at a time. */
 struct amx_ahead {
-    const u8 *run[GROUPS]; /* the first of 16 rows of 256 bytes that lie together; NULL = look at rows */
+    const u8 *run[GROUPS]; /* the first of 16 rows that lie together; NULL = look at rows */
     struct rows_ahead rows;
     i32 n_lines; /* a row */
     bool far;    /* into the second level */
@@ -36,7 +36,7 @@ INLINE void fetch_run(const u8 *run, bool far)
 INLINE void rows_amx_fetch(const struct amx_ahead *ahead, i32 group, i32 step, i32 n_steps)
 {
     const u8 *run = ahead->run[group];
-    for (i32 i = step * 4 / n_steps; run && i < (step + 1) * 4 / n_steps; i++) {
+    for (i32 i = step; run && i < ahead->n_lines; i += n_steps) {
         if (ahead->far)
             fetch_run(run + 1024 * i, true);
         else
@@ -59,8 +59,8 @@ static bool rows_amx_slots_lie(struct amx_ahead *ahead, const struct rows_pass *
 {
     const i32 n_heads = pass->n_heads;
     ahead->rows.rows = NULL;
-    if (!pass->by_slot || pages->head_dim != 128 || pages->head_stride != 256 || pages->slot_stride != n_heads * 256 ||
-        step->block->n != CHUNK || step->after->n != CHUNK)
+    if (!pass->by_slot || pages->head_stride != ahead->n_lines * 64 ||
+        pages->slot_stride != n_heads * pages->head_stride || step->block->n != CHUNK || step->after->n != CHUNK)
         return false;
     const u8 *const *rows = is_v ? step->after->v : step->after->k;
     for (i32 g = 0; g < GROUPS; g++) {
@@ -81,7 +81,7 @@ static void rows_amx_look_ahead(struct amx_ahead *ahead, const struct rows_pass 
     const bool of_v = pass->by_slot == is_v;
     const struct pages_view *pages = of_v ? &pass->args->v : &pass->args->k;
     ahead->far = pass->by_slot;
-    ahead->n_lines = (i32)(pages->head_dim * 2 + 63) / 64;
+    ahead->n_lines = (pages->head_dim * element_bytes((enum dtype)pages->dtype) + 63) / 64;
     if (rows_amx_slots_lie(ahead, pass, step, pages, of_v))
         return;
     if (of_v && !pass->by_slot) {
@@ -92,7 +92,7 @@ static void rows_amx_look_ahead(struct amx_ahead *ahead, const struct rows_pass 
     }
     for (i32 g = 0; g < GROUPS; g++) {
         const u8 *const *rows = ahead->rows.rows ? ahead->rows.rows + 16 * g : NULL;
-        const bool lies = rows && pages->head_dim == 128 && rows[15] - rows[0] == 15 * 256;
+        const bool lies = rows && rows[15] - rows[0] == 15 * 64 * ahead->n_lines;
         ahead->run[g] = lies ? rows[0] + ahead->rows.offset : NULL;
     }
 }

@@ -46,10 +46,22 @@ static inline bool uses_tiles(const struct attend_args *args)
            args->k.head_dim % 2 == 0;
 }
 
-/* What a tile's row holds: 32 elements of bf16. */
+/* The same in tiles of bytes, by the rows family. Their sums are whole numbers below 2^31. */
+static inline bool uses_i8_tiles(const struct attend_args *args)
+{
+    return VEC_TILES && args->k.dtype == DTYPE_I8 && args->v.dtype == DTYPE_I8 && args->k.head_dim <= 256 &&
+           args->v.head_dim <= 256;
+}
+
+/* What a tile's row holds: 32 elements of bf16, 64 bytes. */
 static inline i32 padded_32(i32 d)
 {
     return (d + 31) / 32 * 32;
+}
+
+static inline i32 padded_64(i32 d)
+{
+    return (d + 63) / 64 * 64;
 }
 
 static inline enum dtype k_dtype_of(const struct attend_args *args)

@@ -31,6 +31,8 @@
 #include "kernel/cpu/rows_tmpl.h"
 #include "kernel/cpu/ahead_amx_tmpl.h"
 #include "kernel/cpu/rows_amx_tmpl.h"
+#include "kernel/cpu/rows_i8_amx_tmpl.h"
+#include "kernel/cpu/rows_tiles_tmpl.h"
 #include "kernel/cpu/pack_tmpl.h"
 #include "kernel/cpu/product_tmpl.h"
 #include "kernel/cpu/tile_pass_tmpl.h"

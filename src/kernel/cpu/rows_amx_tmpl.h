@@ -71,11 +71,6 @@ static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_hea
     return amx;
 }
 
-static void rows_amx_end(struct rows_amx *amx)
-{
-    tile_release(&amx->regs);
-}
-
 /* Both of a pair of bf16 times 1, -1 or 0. */
 static u32 pair_times_sign(u32 pair, float sign)
 {
@@ -105,30 +100,39 @@ static bool rows_follow(const u8 *const *rows, i64 stride)
     return true;
 }
 
+/* Which groups of 16 keys tiles can load as they lie: of n_bytes a row. */
+static void rows_find_runs(bool *follow, const u8 *const *rows, i32 n, i64 stride, i32 n_bytes)
+{
+    for (i32 i = 0; i < n; i += 16)
+        follow[i / 16] = n - i >= 16 && n_bytes % TILE_BYTES == 0 && rows_follow(rows + i, stride);
+}
+
+static struct keys rows_seen_by_all(const struct rows_pass *pass)
+{
+    struct keys keys = { 0, INT64_MAX };
+    for (i32 r = 0; r < pass->n_rows; r++)
+        keys = keys_within(keys, pass->row_keys[r].begin, pass->row_keys[r].end);
+    return keys;
+}
+
 /* Once a block, for all heads. */
 static void rows_amx_block(const struct rows_pass *pass, const struct block *block)
 {
     struct rows_amx *amx = pass->amx;
     const struct attend_args *args = pass->args;
-    const bool k_whole = args->k.head_dim % 32 == 0, v_whole = args->v.head_dim % 32 == 0;
-    for (i32 i = 0; i < block->n; i += 16) {
-        const bool full = block->n - i >= 16;
-        amx->k_follow[i / 16] = full && k_whole && rows_follow(block->k + i, args->k.slot_stride);
-        amx->v_follow[i / 16] = full && v_whole && rows_follow(block->v + i, args->v.slot_stride);
-    }
-    amx->full = (struct keys){ 0, INT64_MAX };
-    for (i32 r = 0; r < pass->n_rows; r++)
-        amx->full = keys_within(amx->full, pass->row_keys[r].begin, pass->row_keys[r].end);
+    rows_find_runs(amx->k_follow, block->k, block->n, args->k.slot_stride, 2 * args->k.head_dim);
+    rows_find_runs(amx->v_follow, block->v, block->n, args->v.slot_stride, 2 * args->v.head_dim);
+    amx->full = rows_seen_by_all(pass);
 }
 
-/* Rows [begin, end) of 16; the others and what lies behind d are zeros. */
-static struct amx_rows copy_rows(u16 *copy, const u8 *const *rows, i64 offset, i32 begin, i32 end, i32 d)
+/* Rows [begin, end) of 16, of n_bytes; the others and what lies behind, up to a whole tile, are zeros. */
+static struct amx_rows copy_rows(void *copy, const u8 *const *rows, i64 offset, i32 begin, i32 end, i32 n_bytes)
 {
-    const i32 width = padded_32(d);
-    memset(copy, 0, (size_t)(16 * width) * sizeof *copy);
+    const i32 width = padded_64(n_bytes);
+    memset(copy, 0, (size_t)(16 * width));
     for (i32 i = begin; i < end; i++)
-        memcpy(copy + i * width, rows[i] + offset, (size_t)d * sizeof *copy);
-    return (struct amx_rows){ copy, width * (i64)sizeof *copy };
+        memcpy((u8 *)copy + i * width, rows[i] + offset, (size_t)n_bytes);
+    return (struct amx_rows){ copy, width };
 }
 
 static struct amx_rows rows_amx_k(const struct rows_pass *pass, const struct rows_step *step, i32 key)
@@ -138,7 +142,7 @@ static struct amx_rows rows_amx_k(const struct rows_pass *pass, const struct row
     const i64 offset = (pass->head_begin + step->head) * k->head_stride;
     if (pass->amx->k_follow[key / 16])
         return (struct amx_rows){ rows[0] + offset, k->slot_stride };
-    return copy_rows(pass->amx->k_copy, rows, offset, 0, 16, k->head_dim);
+    return copy_rows(pass->amx->k_copy, rows, offset, 0, 16, 2 * k->head_dim);
 }
 
 /* begin, end: of the keys that any row sees, from `key` on. */
@@ -151,7 +155,7 @@ static struct amx_rows rows_amx_v(const struct rows_pass *pass, const struct row
     if (begin <= 0 && end >= 16 && pass->amx->v_follow[key / 16])
         return (struct amx_rows){ rows[0] + offset, v->slot_stride };
     u16 *copy = pass->amx->v_copy + (i64)group * 16 * pass->amx->v_steps * 32;
-    return copy_rows(copy, rows, offset, begin > 0 ? begin : 0, end < 16 ? end : 16, v->head_dim);
+    return copy_rows(copy, rows, offset, begin > 0 ? begin : 0, end < 16 ? end : 16, 2 * v->head_dim);
 }
 
 /* s [rows][CHUNK] from column 16 * group on. */
@@ -211,7 +215,7 @@ static bool rows_amx_is_four(const struct rows_pass *pass, const struct rows_ste
 }
 
 /* The maxima of four rows follow `top`; what to subtract. */
-static vec rows_amx_four_follow(const struct rows_pass *pass, i64 row, vec top)
+static vec rows_four_follow(const struct rows_pass *pass, i64 row, vec top)
 {
     float *m = pass->m + row;
     const float c = pass->rule.c;
@@ -243,7 +247,7 @@ static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *
         top = vec_max(x[i], top);
     }
     float sum[16];
-    const vec bases = rows_amx_four_follow(pass, row, vec_four_max(top)), c = vec_set1(pass->rule.c);
+    const vec bases = rows_four_follow(pass, row, vec_four_max(top)), c = vec_set1(pass->rule.c);
     UNROLL(8)
     for (i32 i = 0; i < 8; i++) {
         x[i] = vec_exp2_near(vec_mul(vec_sub(x[i], bases), c));
@@ -352,47 +356,5 @@ static void rows_amx_in_order(const struct rows_pass *pass)
                 o[2 * i + 1] = x[16 + i];
             }
         }
-}
-#else
-static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded)
-{
-    (void)args, (void)n_heads, (void)n_padded;
-    return 0;
-}
-
-static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch)
-{
-    (void)args, (void)n_heads, (void)n_padded, (void)scratch;
-    return NULL;
-}
-
-static void rows_amx_end(struct rows_amx *amx)
-{
-    (void)amx;
-}
-
-static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src)
-{
-    (void)pass, (void)head, (void)row, (void)src;
-}
-
-static void rows_amx_block(const struct rows_pass *pass, const struct block *block)
-{
-    (void)pass, (void)block;
-}
-
-static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
-{
-    (void)pass, (void)step;
-}
-
-static void rows_amx_block_end(const struct rows_pass *pass)
-{
-    (void)pass;
-}
-
-static void rows_amx_in_order(const struct rows_pass *pass)
-{
-    (void)pass;
 }
 #endif

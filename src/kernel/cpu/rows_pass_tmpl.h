@@ -23,7 +23,8 @@ struct rows_pass {
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys;    /* of any row */
     struct mod_runner *mods; /* NULL = none */
-    struct rows_amx *amx;    /* NULL = vectors */
+    struct rows_amx *amx;    /* NULL = not in tiles of bf16 */
+    struct rows_i8 *i8;      /* NULL = not in tiles of bytes */
 };
 
 /* A chunk of a block, as one kv head of the pass sees it. */
@@ -47,15 +48,15 @@ static struct weigh weigh_of_step(const struct rows_pass *pass, const struct row
                            .stride = pass->v_pad };
 }
 
-/* The same in tiles, rows_amx_tmpl.h; used where uses_tiles says so. */
-static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded);
-static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch);
-static void rows_amx_end(struct rows_amx *amx);
-static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src);
-static void rows_amx_block(const struct rows_pass *pass, const struct block *block);
-static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step);
-static void rows_amx_block_end(const struct rows_pass *pass);
-static void rows_amx_in_order(const struct rows_pass *pass);
+/* The same in tiles, rows_tiles_tmpl.h. False, or nothing to do: vectors. */
+static i64 rows_tiles_floats(const struct attend_args *args, i32 n_heads, i32 n_padded);
+static void rows_tiles_begin(struct rows_pass *pass, i32 n_heads, float **scratch);
+static void rows_tiles_end(const struct rows_pass *pass);
+static bool rows_tiles_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src);
+static void rows_tiles_block(const struct rows_pass *pass, const struct block *block);
+static bool rows_tiles_chunk(const struct rows_pass *pass, const struct rows_step *step);
+static void rows_tiles_block_end(const struct rows_pass *pass);
+static void rows_tiles_in_order(const struct rows_pass *pass);
 
 static i32 padded_rows(i32 n_rows)
 {
@@ -70,7 +71,9 @@ static i32 padded_dim(i32 d)
 /* Of o. */
 static i32 rows_v_pad(const struct attend_args *args)
 {
-    return uses_tiles(args) ? padded_32(args->v.head_dim) : padded_dim(args->v.head_dim);
+    return uses_i8_tiles(args) ? padded_64(args->v.head_dim)
+           : uses_tiles(args)  ? padded_32(args->v.head_dim)
+                               : padded_dim(args->v.head_dim);
 }
 
 /* Floats of scratch for one kv head. */
@@ -93,8 +96,8 @@ static size_t rows_scratch_bytes(const struct attend_args *args)
         const i32 n_heads = rows_heads_a_pass(args, n_padded);
         const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * ROWS_KEYS;
         const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, ROWS_KEYS) : 0;
-        const i64 amx_floats = uses_tiles(args) ? rows_amx_floats(args, n_heads, n_padded) : 0;
-        most = (size_t)max_i64((i64)most, (floats + amx_floats) * (i64)sizeof(float) + mods);
+        const i64 tiles = rows_tiles_floats(args, n_heads, n_padded);
+        most = (size_t)max_i64((i64)most, (floats + tiles) * (i64)sizeof(float) + mods);
     }
     return most + 16 * 64;
 }
@@ -146,7 +149,7 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     for (i32 r = 0; r < pass->n_rows; r++)
         pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);
     pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
-    pass->amx = uses_tiles(args) ? rows_amx_begin(args, n_heads, pass->n_padded, &next) : NULL;
+    rows_tiles_begin(pass, n_heads, &next);
     pass->mods = mod_is_used(args) ? mods : NULL;
     if (pass->mods)
         folio__mod_bind(mods, &VEC_MODS, args, item, n_heads, ROWS_KEYS, next);
@@ -160,33 +163,20 @@ static struct score_place place_of(const struct attend_args *args, const struct 
                                  .head = head * args->group + packed % args->group };
 }
 
-static void rows_load_q_tiles(const struct rows_pass *pass)
-{
-    for (i32 h = 0; h < pass->n_heads; h++)
-        for (i32 r = 0; r < pass->n_padded; r++) {
-            const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + h, r);
-            rows_amx_load_q(pass, h, r, r < pass->n_rows ? layout_row(&pass->args->q, at.token, at.head) : NULL);
-        }
-}
-
 static void rows_load_q(const struct rows_pass *pass)
 {
     const struct attend_args *args = pass->args;
-    if (pass->amx) {
-        rows_load_q_tiles(pass);
-        return;
-    }
     for (i32 h = 0; h < pass->n_heads; h++)
         for (i32 r = 0; r < pass->n_padded; r++) {
-            float *q = pass->q + ((i64)h * pass->n_padded + r) * pass->k_pad;
-            if (r >= pass->n_rows) {
-                for (i32 c = 0; c < pass->k_pad; c += 16)
-                    vec_store(q + c, vec_zero());
-                continue;
-            }
             const struct score_place at = place_of(args, pass->item, pass->head_begin + h, r);
-            widen_row((enum dtype)args->q.dtype, q, layout_row(&args->q, at.token, at.head), args->q.dim,
-                      pass->rule.q_factor);
+            const u8 *src = r < pass->n_rows ? layout_row(&args->q, at.token, at.head) : NULL;
+            if (rows_tiles_load_q(pass, h, r, src))
+                continue;
+            float *q = pass->q + ((i64)h * pass->n_padded + r) * pass->k_pad;
+            if (src)
+                widen_row((enum dtype)args->q.dtype, q, src, args->q.dim, pass->rule.q_factor);
+            else
+                memset(q, 0, (size_t)pass->k_pad * sizeof *q);
         }
 }
 

@@ -89,10 +89,8 @@ static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pa
 
 static void rows_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
-    if (pass->amx) {
-        rows_amx_chunk(pass, step);
+    if (rows_tiles_chunk(pass, step))
         return;
-    }
     const struct attend_args *args = pass->args;
     const i64 row = (i64)step->head * pass->n_padded;
     struct rows_ahead ahead;
@@ -135,15 +133,13 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
     const i32 chunk = pass->chunk;
     if (pass->mods)
         folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
-    if (pass->amx)
-        rows_amx_block(pass, block);
+    rows_tiles_block(pass, block);
     for (i32 head = 0; head < pass->n_heads; head++) {
         rows_load_scales(pass, block, pass->head_begin + head);
         for (i32 at = 0; at < block->n; at += chunk)
             rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
     }
-    if (pass->amx)
-        rows_amx_block_end(pass);
+    rows_tiles_block_end(pass);
 }
 
 /* Blocks of an item, split by split; one ahead of the work, so that a split's first rows are fetched too. */
@@ -199,8 +195,7 @@ static void rows_split(const struct rows_pass *pass, struct rows_walk *walk, i64
         rows_use(pass, &walk->blocks[walk->now], &walk->blocks[next]);
         walk->now = next;
     }
-    if (pass->amx && !pass->careful)
-        rows_amx_in_order(pass);
+    rows_tiles_in_order(pass);
 }
 
 /* Has a value that is not finite reached a result? By a key that is masked, perhaps. */
@@ -279,6 +274,5 @@ static void attend_rows(const struct attend_args *args, const struct attend_item
         if (item->partial < 0)
             rows_finish(&pass);
     }
-    if (pass.amx)
-        rows_amx_end(pass.amx);
+    rows_tiles_end(&pass);
 }

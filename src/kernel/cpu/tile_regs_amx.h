@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * tile_regs_amx.h: the eight tile registers of AMX behind six functions; tile_regs_c.h says what each means.
+ * tile_regs_amx.h: the eight tile registers of AMX behind seven functions; tile_regs_c.h says what each means.
  * Register numbers are part of the instruction, so these are macros and take literals. gcc 12 does not know that
  * configurations and loads read memory: what was stored before must be told to be there. */
 #ifndef FOLIO_KERNEL_CPU_TILE_REGS_H
@@ -40,5 +40,6 @@ static inline void tile_release(struct tile_regs *regs)
         TILE_BARRIER();                 \
     } while (0)
 #define tile_dot_bf16(regs, c, a, b) _tile_dpbf16ps(c, a, b)
+#define tile_dot_i8(regs, c, a, b) _tile_dpbssd(c, a, b)
 
 #endif

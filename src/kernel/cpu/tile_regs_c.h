@@ -5,8 +5,9 @@
  *   zero                        t = 0
  *   load, store                 rows of t from and to p + row * stride bytes
  *   dot_bf16                    c [m][n] += sum over k of a [m][k].first * b [k][n].first + .second * .second
+ *   dot_i8                      c [m][n] += sum over k of the four products of bytes of a [m][k] and b [k][n]
  *
- * Words of 32 bits: one f32, or two bf16, the first in the lower half. */
+ * Words of 32 bits: one f32 or i32, two bf16 or four i8, the first in the lowest bits. */
 #ifndef FOLIO_KERNEL_CPU_TILE_REGS_H
 #define FOLIO_KERNEL_CPU_TILE_REGS_H
 
@@ -62,7 +63,15 @@ static inline void tile_add_pair(u32 *sum, u32 a, u32 b)
     memcpy(sum, &x, sizeof x);
 }
 
-static inline void tile_dot_bf16(struct tile_regs *regs, i32 c, i32 a, i32 b)
+/* Four products of signed bytes, added to the i32 in *sum. */
+static inline void tile_add_four(u32 *sum, u32 a, u32 b)
+{
+    for (i32 i = 0; i < 32; i += 8)
+        *sum += (u32)((i8)(u8)(a >> i) * (i8)(u8)(b >> i));
+}
+
+/* c += a * b, an element at a time. */
+static inline void tile_dot(struct tile_regs *regs, i32 c, i32 a, i32 b, void (*add)(u32 *, u32, u32))
 {
     const struct tile_shapes *shapes = &regs->shapes;
     assert(shapes->n_rows[a] == shapes->n_rows[c] && shapes->row_bytes[b] == shapes->row_bytes[c]);
@@ -70,7 +79,17 @@ static inline void tile_dot_bf16(struct tile_regs *regs, i32 c, i32 a, i32 b)
     for (i32 m = 0; m < shapes->n_rows[c]; m++)
         for (i32 k = 0; k < shapes->n_rows[b]; k++)
             for (i32 n = 0; n < shapes->row_bytes[c] / 4; n++)
-                tile_add_pair(&regs->words[c][m][n], regs->words[a][m][k], regs->words[b][k][n]);
+                add(&regs->words[c][m][n], regs->words[a][m][k], regs->words[b][k][n]);
+}
+
+static inline void tile_dot_bf16(struct tile_regs *regs, i32 c, i32 a, i32 b)
+{
+    tile_dot(regs, c, a, b, tile_add_pair);
+}
+
+static inline void tile_dot_i8(struct tile_regs *regs, i32 c, i32 a, i32 b)
+{
+    tile_dot(regs, c, a, b, tile_add_four);
 }
 
 #endif

@@ -51,6 +51,67 @@ static inline void vec_four_transpose(const vec a[4], vec rows[4])
     rows[3] = _mm512_shuffle_f32x4(hi_01, hi_23, 0xdd);
 }
 
+static inline vec vec_four_spread(const float x[4]) /* x[i / 4] */
+{
+    const __m512i at = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return _mm512_permutexvar_ps(at, _mm512_castps128_ps512(_mm_loadu_ps(x)));
+}
+
+/* Whole numbers in three signed digits of base 256: sums of products with each -> the sum. */
+static inline vec vec_of_digits(__m512i first, __m512i middle, __m512i last)
+{
+    const __m512i low = _mm512_add_epi32(_mm512_slli_epi32(middle, 8), last);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_set1_ps(65536.0f), _mm512_cvtepi32_ps(low));
+}
+
+/* digits [3][16][16], from row `row` of each, last digit first */
+static inline vec vec_row_of_digits(const i32 *digits, i32 row)
+{
+    const i32 *last = digits + row * 16;
+    return vec_of_digits(_mm512_loadu_si512(last + 512), _mm512_loadu_si512(last + 256), _mm512_loadu_si512(last));
+}
+
+/* words [4 keys][last digit of 4 rows, middle, first, nothing] -> [4 keys][4 rows] */
+static inline vec vec_four_of_digits(const i32 *words)
+{
+    const __m512i a = _mm512_loadu_si512(words), b = _mm512_loadu_si512(words + 16);
+    const __m512i c = _mm512_loadu_si512(words + 32), d = _mm512_loadu_si512(words + 48);
+    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44), cd = _mm512_shuffle_i32x4(c, d, 0x44);
+    const __m512i ab_first = _mm512_shuffle_i32x4(a, b, 0xee), cd_first = _mm512_shuffle_i32x4(c, d, 0xee);
+    return vec_of_digits(_mm512_shuffle_i32x4(ab_first, cd_first, 0x88), _mm512_shuffle_i32x4(ab, cd, 0xdd),
+                         _mm512_shuffle_i32x4(ab, cd, 0x88));
+}
+
+/* Lanes within 8355711, rounded, as bytes: their last digits, middle, first. */
+static inline __m512i vec_digits(vec a)
+{
+    const __m512i half = _mm512_set1_epi32(0x808080); /* to floor instead of to nearest, digit by digit */
+    return _mm512_xor_si512(_mm512_add_epi32(_mm512_cvtps_epi32(a), half), half);
+}
+
+/* digits [3][4 slots][4][16]: each digit in each byte of a word, zeros beside it; last digit first. */
+static inline void vec_store_digit_slots(u32 *digits, vec a)
+{
+    const __m512i x = vec_digits(a), byte = _mm512_set1_epi32(0xff);
+    UNROLL(3)
+    for (i32 i = 0; i < 3; i++) {
+        const __m512i digit = _mm512_and_si512(i == 0 ? x : _mm512_srli_epi32(x, 8 * (u32)i), byte);
+        _mm512_storeu_si512(digits + 256 * i, digit);
+        _mm512_storeu_si512(digits + 256 * i + 64, _mm512_slli_epi32(digit, 8));
+        _mm512_storeu_si512(digits + 256 * i + 128, _mm512_slli_epi32(digit, 16));
+        _mm512_storeu_si512(digits + 256 * i + 192, _mm512_slli_epi32(digit, 24));
+    }
+}
+
+/* digits [3][16], last first */
+static inline void vec_store_digits(u8 *digits, vec a)
+{
+    const __m512i x = vec_digits(a);
+    _mm_storeu_si128((__m128i *)(void *)digits, _mm512_cvtepi32_epi8(x));
+    _mm_storeu_si128((__m128i *)(void *)(digits + 16), _mm512_cvtepi32_epi8(_mm512_srli_epi32(x, 8)));
+    _mm_storeu_si128((__m128i *)(void *)(digits + 32), _mm512_cvtepi32_epi8(_mm512_srli_epi32(x, 16)));
+}
+
 /* Lanes rounded to bf16 in the first, and in the second slot of pairs; zeros beside them. */
 static inline void vec_store_slots(u32 *first, u32 *second, vec a)
 {

@@ -115,6 +115,65 @@ static inline void vec_four_transpose(const vec a[4], vec rows[4])
             rows[r].x[key] = a[key / 4].x[key % 4 * 4 + r];
 }
 
+static inline vec vec_four_spread(const float x[4]) /* x[i / 4] */
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = x[i / 4];
+    return r;
+}
+
+/* Whole numbers in three signed digits of base 256: sums of products with each -> the sum. */
+static inline float lane_of_digits(i32 first, i32 middle, i32 last)
+{
+    return fmaf((float)first, 65536.0f, (float)(middle * 256 + last));
+}
+
+/* digits [3][16][16], from row `row` of each, last digit first */
+static inline vec vec_row_of_digits(const i32 *digits, i32 row)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = lane_of_digits(digits[512 + row * 16 + i], digits[256 + row * 16 + i], digits[row * 16 + i]);
+    return r;
+}
+
+/* words [4 keys][last digit of 4 rows, middle, first, nothing] -> [4 keys][4 rows] */
+static inline vec vec_four_of_digits(const i32 *words)
+{
+    vec r;
+    FOLIO__LANES
+    {
+        const i32 *key = words + i / 4 * 16 + i % 4;
+        r.x[i] = lane_of_digits(key[8], key[4], key[0]);
+    }
+    return r;
+}
+
+/* A lane within 8355711, rounded, as bytes: its last digit, middle, first. */
+static inline u32 lane_digits(float x)
+{
+    const i32 whole = fabsf(x) < 8388608.0f ? (i32)rintf(x) : 0; /* else NaN: what comes of it is NaN anyway */
+    return ((u32)whole + 0x808080u) ^ 0x808080u;
+}
+
+/* digits [3][4 slots][4][16]: each digit in each byte of a word, zeros beside it; last digit first. */
+static inline void vec_store_digit_slots(u32 *digits, vec a)
+{
+    FOLIO__LANES
+    for (i32 digit = 0; digit < 3; digit++)
+        for (i32 slot = 0; slot < 4; slot++)
+            digits[256 * digit + 64 * slot + i] = (lane_digits(a.x[i]) >> (8 * digit) & 0xff) << (8 * slot);
+}
+
+/* digits [3][16], last first */
+static inline void vec_store_digits(u8 *digits, vec a)
+{
+    FOLIO__LANES
+    for (i32 digit = 0; digit < 3; digit++)
+        digits[16 * digit + i] = (u8)(lane_digits(a.x[i]) >> (8 * digit));
+}
+
 /* Lanes rounded to bf16 in the first, and in the second slot of pairs; zeros beside them. */
 static inline void vec_store_slots(u32 *first, u32 *second, vec a)
 {
