@@ -12,7 +12,7 @@ static enum mod_keep keep_by(const struct keep *keep, const struct mod_program *
         return KEEP_ALL;
     if (mod->tile)
         return KEEP_SOME;
-    const i64 at[][2] = {
+    const struct mod_box box = { {
         { keep->b, keep->b },
         { keep->head_begin, keep->head_end - 1 },
         { keep->head_begin / keep->group, (keep->head_end - 1) / keep->group },
@@ -21,12 +21,7 @@ static enum mod_keep keep_by(const struct keep *keep, const struct mod_program *
         { keep->q_len, keep->q_len },
         { keep->kv_len, keep->kv_len },
         { keep->row_begin + keep->pos_offset, keep->row_end - 1 + keep->pos_offset },
-    };
-    struct mod_box box;
-    for (size_t i = 0; i < COUNT_OF(at); i++) {
-        box.leaf[i].lo = at[i][0];
-        box.leaf[i].hi = at[i][1];
-    }
+    } };
     folio__mod_ranges(mod, &box, keep->captures_are_fixed, ranges);
     const struct mod_range *result = &ranges[mod->result];
     if (result->may_be_poison || result->truth == (MOD_MAY_BE_TRUE | MOD_MAY_BE_FALSE))
@@ -136,7 +131,9 @@ bool folio__keep_trim(const struct keep *keep, i64 quantum, struct keep_piece *p
     const enum mod_keep of_piece = piece->mod_state;
     struct keep_piece kept = { piece->end, piece->end, KEEP_ALL };
     enum mod_keep mod = KEEP_ALL, block = KEEP_ALL; /* up to the quantum at work, from the first that is kept */
-    *blocks = KEEP_ALL;
+    *blocks = folio__keep_blocks(keep, piece->begin, piece->end);
+    if (of_piece == KEEP_ALL && *blocks != KEEP_SOME)
+        return *blocks == KEEP_ALL;
     for (i64 at = piece->begin, end; at < piece->end; at = end) {
         end = min_i64((at / quantum + 1) * quantum, piece->end);
         const enum mod_keep by_mod = of_piece == KEEP_ALL ? KEEP_ALL : folio__keep_mod(keep, at, end);
