@@ -186,17 +186,21 @@ static bool note_poison(const struct mod_part *part, const struct mod_runner *ru
     return any;
 }
 
-/* Blocks of one row, segment by segment. */
+/* Blocks of one row, by runs of equal state. */
 static bool row_blocks(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32 hi, float *s)
 {
     bool poison = false;
     const struct block_mask *mask = runner->keep.block_mask;
     const i32 group = runner->args->group;
     const i64 q_row = (runner->item->row_begin + row / group) / mask->q_block, h = (i64)head * group + row % group;
-    for (i32 begin = lo; begin < hi;) {
-        const i64 col = (runner->tile_key + begin) / mask->kv_block;
-        const i32 end = (i32)min_i64(hi, (col + 1) * mask->kv_block - runner->tile_key);
-        const enum mod_keep state = block_mask_state(mask, runner->keep.b, h, q_row, col);
+    i64 col = (runner->tile_key + lo) / mask->kv_block;
+    enum mod_keep state = block_mask_state(mask, runner->keep.b, h, q_row, col), next = state;
+    for (i32 begin = lo, end; begin < hi; begin = end, state = next) {
+        do {
+            col++;
+            end = (i32)min_i64(hi, col * mask->kv_block - runner->tile_key);
+            next = end < hi ? block_mask_state(mask, runner->keep.b, h, q_row, col) : state;
+        } while (end < hi && next == state);
         for (i32 i = begin; i < end && state == KEEP_NONE; i++)
             s[i] = -INFINITY;
         if (state == KEEP_SOME && runner->block.program) {
@@ -204,7 +208,6 @@ static bool row_blocks(struct mod_runner *runner, i32 head, i32 row, i32 lo, i32
             take_mask(&runner->block, runner->n_lanes, begin, end, s);
             poison |= note_poison(&runner->block, runner, begin, end);
         }
-        begin = end;
     }
     return poison;
 }
