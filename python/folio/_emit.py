@@ -34,6 +34,7 @@ ARGUMENTS = {
     "q_idx": Value("q", I64),
     "kv_idx": Value("kv", I64),
 }
+KV_LEN = Value("kv_len", I64)
 
 
 def literal(value):

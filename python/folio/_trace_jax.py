@@ -7,6 +7,8 @@
 
 Whatever has one element counts as a scalar, whatever its rank, so functions that work on shapes (1, 1, 1, 1) do too.
 """
+import contextlib
+
 import jax
 import numpy as np
 from folio import _emit
@@ -229,7 +231,8 @@ class _Translator:
             return [np.asarray(simple(*inputs), equation.outvars[0].aval.dtype)]
         if name.startswith("random") or name in ("threefry2x32", "io_callback", "pure_callback", "debug_callback"):
             raise Untranslatable(name)
-        result = equation.primitive.bind(*inputs, **equation.params)
+        with _eagerly(inputs):
+            result = equation.primitive.bind(*inputs, **equation.params)
         return list(result) if equation.primitive.multiple_results else [result]
 
     def inner(self, equation, inner, inputs):
@@ -254,6 +257,12 @@ class _Translator:
             results = self.equation(equation, [read(v) for v in equation.invars])
             values.update(zip(equation.outvars, results, strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+
+def _eagerly(inputs):
+    """At once, even while another function is being traced, unless one of the inputs belongs to that."""
+    is_traced = any(isinstance(v, jax.core.Tracer) for v in inputs)
+    return contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval()
 
 
 def _concrete(value):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """attnax's mods become texts, and the texts say what the mods say, whatever the shapes have in common."""
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -16,9 +18,9 @@ HEADS, DIM, BLOCK = 4, 8, 4
 
 def cache_of(lengths, seed=1):
     rng = np.random.default_rng(seed)
-    cache = ours.init_paged_kv_cache(num_blocks=16, block_size=BLOCK, num_kv_heads=2, head_dim=DIM,
+    cache = ours.init_paged_kv_cache(num_blocks=32, block_size=BLOCK, num_kv_heads=2, head_dim=DIM,
                                      batch_size=len(lengths), max_blocks_per_seq=8, dtype=jnp.float32)
-    free = jnp.asarray(rng.permutation(16), jnp.int32)
+    free = jnp.asarray(rng.permutation(32), jnp.int32)
     for index, n in enumerate(lengths):
         cache, used = ours.allocate_blocks(cache, sequence_idx=index, num_new_tokens=n, free_block_ids=free)
         free = free[used:]
@@ -113,7 +115,10 @@ def test_batches_of_several_lengths():
     def by_sequence(s, b, h, q, kv):
         return s + starts[b] * kv
 
-    for mod, is_text in ((same_at_all, True), (by_length, False), (by_sequence, True)):
+    def by_size(s, b, h, q, kv):
+        return s * 2 if s.shape[-1] == 7 else s
+
+    for mod, is_text in ((same_at_all, True), (by_length, True), (by_sequence, True), (by_size, False)):
         assert isinstance(_mods.adapt(mod, HEADS, 3, 2, lengths), Tiles) != is_text
         out = ours.paged_attention_batched(query, cache, score_mod=mod)
         for index in (0, 1, 2):
@@ -143,14 +148,76 @@ def test_a_text_is_made_once_and_made_anew_when_a_capture_changes():
     np.testing.assert_allclose(got, ours.paged_attention(query, cache, 0, score_mod=attnax.additive_bias_mod(bias)))
 
 
+def test_one_text_for_all_lengths():
+    """A batch of more lengths than are tried one by one, and a sequence that grows."""
+    lengths = list(range(1, 2 + _mods.MAX_LENGTHS))
+    cache, query = cache_of(lengths), query_of(len(lengths), HEADS, 2)
+    for name in ("causal", "iota", "last keys"):
+        mod = mods(2, 1)[name]
+        text = _mods.adapt(mod, HEADS, 9, 2, lengths)
+        assert not isinstance(text, Tiles), (name, text.why)
+        assert text is _mods.adapt(mod, HEADS, 9, 2, [n + 20 for n in lengths]) is _mods.adapt(mod, HEADS, 1, 2, [99])
+        out = ours.paged_attention_batched(query, cache, score_mod=mod)
+        for index in range(len(lengths)):
+            want = ours.paged_attention(query[index], cache, index, score_mod=called(mod))
+            np.testing.assert_allclose(out[index], want, atol=3e-6, rtol=3e-6, err_msg=f"{name}, sequence {index}")
+
+
+def called(mod):
+    """mod as one that can't be translated."""
+    def with_numpy(s, b, h, q, kv):
+        assert isinstance(np.asarray(s), np.ndarray)
+        return mod(s, b, h, q, kv)
+
+    return with_numpy
+
+
+@pytest.mark.parametrize("name", mods(1, 1))
+def test_callables_under_jit(name):
+    m, n = 3, 13
+    cache, query = problem(m, n)
+    mod = mods(m, n)[name]
+    call = jax.jit(lambda query, cache: ours.paged_attention(query, cache, 0, score_mod=mod))
+    if name in ("bias", "bias of keys"):  # arrays of n fit one number of keys
+        with pytest.raises(TypeError, match="score_mod: tracing it raised TypeError, and under jax.jit"):
+            call(query, cache)
+        return
+    np.testing.assert_allclose(call(query, cache), by_attnax(query, cache, mod), atol=3e-6, rtol=3e-6)
+
+
+def test_batches_and_traced_captures_under_jit():
+    cache, query, table = cache_of([13, 4, 7]), query_of(3, HEADS, 2), random(HEADS, 40)
+
+    def run(query, cache, table):
+        return ours.paged_attention_batched(query, cache, score_mod=lambda s, b, h, q, kv: s + table[h, kv] * (b + 1))
+
+    np.testing.assert_allclose(jax.jit(run)(query, cache, table), run(query, cache, table), atol=3e-6, rtol=3e-6)
+
+
+@pytest.mark.parametrize("mod, why", [
+    (lambda s, b, h, q, kv: s - s.max(-1, keepdims=True), "reduce_max"),
+    (lambda s, b, h, q, kv: s if s.shape[-1] != 4 else s * 2, "it compares sizes"),
+    (lambda s, b, h, q, kv: s if s.shape[-1] > 4 else s * 2, "tracing it raised InconclusiveDimensionOperation"),
+    (lambda s, b, h, q, kv: s + np.asarray(s).sum(), "tracing it raised TracerArrayConversionError"),
+    (lambda s, b, h, q, kv: s / jnp.cumsum(jnp.arange(s.shape[-1]) + 1), "cumsum"),
+    (lambda s, b, h, q, kv: s / (s.shape[-1] * s.shape[-1]), "the size n^2"),
+], ids=["reduced", "compared", "ordered", "called", "summed", "squared"])
+def test_what_is_no_text_for_any_length_is_refused_under_jit(mod, why):
+    cache, query = problem(2, 13)
+    with pytest.raises(TypeError, match=re.escape(f"score_mod: {why}")) as refused:
+        jax.jit(lambda query, cache: ours.paged_attention(query, cache, 0, score_mod=mod))(query, cache)
+    assert "under jax.jit it must become a text" in str(refused.value)
+    got = ours.paged_attention(query, cache, 0, score_mod=mod)  # outside it works
+    if why != "tracing it raised TracerArrayConversionError":  # which attnax itself traces
+        np.testing.assert_allclose(got, by_attnax(query, cache, mod), atol=3e-6, rtol=3e-6)
+
+
 def test_texts_under_jit():
     cache, query = problem(3, 13)
     text = "kv <= q ? score : -3.4e38"
     call = jax.jit(lambda query, cache: ours.paged_attention(query, cache, 0, score_mod=text))
     want = ours.paged_attention(query, cache, 0, score_mod=attnax.causal_mod())
     np.testing.assert_allclose(call(query, cache), want, atol=3e-6)
-    with pytest.raises(TypeError, match="score_mod: a callable, not under jax.jit"):
-        jax.jit(lambda query, cache: ours.paged_attention(query, cache, 0, score_mod=attnax.causal_mod()))(query, cache)
 
 
 def operations(arrays, table, ids):

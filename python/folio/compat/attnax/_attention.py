@@ -20,7 +20,8 @@ def paged_attention(query, cache, sequence_idx, *, mask=None, score_mod=None, dr
                     rows count from 0; or what folio.attention's score_mod= takes: a str, a folio.Mod
     dropout_rate    with deterministic=False: refused, NotImplementedError, as this is inference only
 
-    Under jax.jit query and cache may be traced; score_mod is then a str or a folio.Mod. Raises ValueError, IndexError.
+    Under jax.jit query and cache may be traced; a score_mod must then become a text for any number of keys, TypeError
+    says why it can't. Raises ValueError, IndexError.
     """
     _refuse_dropout(dropout_rate, deterministic)
     if len(query.shape) != 3:
@@ -102,14 +103,12 @@ def _indptr(batch, seq_q):
 
 
 def _attend_traced(query, cache, index, mask, score_mod, **options):
-    if not isinstance(score_mod, str | folio.Mod | None):
-        raise TypeError("score_mod: a callable, not under jax.jit; call paged_attention outside it, or give a str, a "
-                        "folio.Mod or a mask")
     table, lengths = cache.block_table, cache.seq_lengths
     if index is not None:
         table, lengths = (jax.lax.dynamic_slice_in_dim(array, index, 1) for array in (table, lengths))
     batch, heads, seq_q, dim = query.shape
+    mod = adapt(score_mod, heads, batch, seq_q, None)
     q = query.swapaxes(1, 2).reshape(batch * seq_q, heads, dim)
     out = folio.jax.attention(q, cache.key_pool, cache.value_pool, kv_lens=lengths, page_table=table, mask=mask,
-                              q_indptr=_indptr(batch, seq_q), score_mod=score_mod, **options)
+                              q_indptr=_indptr(batch, seq_q), score_mod=mod, **options)
     return out.reshape(batch, seq_q, heads, dim).swapaxes(1, 2)

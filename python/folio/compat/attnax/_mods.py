@@ -5,6 +5,8 @@
     score [m, n]  q_idx [m, 1]  kv_idx [1, n] ─► scores [1, 1, m, n], b, h [1, 1, 1, 1], q [1, 1, m, 1], kv [1, 1, 1, n]
     [m, n] ◄── entry (b, h), or the only one ─── [1 or B, 1 or H, m, n]: mods that hold slopes or biases broadcast
 """
+import dis
+import types
 import weakref
 
 import folio
@@ -14,18 +16,25 @@ from folio import _emit, _translations
 from folio._mods import Tiles, _Text
 from folio.compat.attnax import _trace
 
-MAX_LENGTHS = 8  # different lengths of a batch that a mod is traced at; each costs milliseconds
+MAX_LENGTHS = 8  # different lengths of a batch that a mod is traced at, if it can't be at all; each costs milliseconds
 
-_remembered = weakref.WeakKeyDictionary()  # mod -> (fingerprint, {(heads, rows, keys): Translation})
+_remembered = weakref.WeakKeyDictionary()  # mod -> (fingerprint, {(heads, rows, keys, None = any): Translation})
 
 
 def adapt(score_mod, heads, batch, rows=0, lengths=()):
-    """score_mod as folio.attention takes it; texts and folio's own pass through. lengths: the sequences' [batch]."""
+    """score_mod as folio.attention takes it; texts and folio's own pass through. lengths: the sequences' [batch]; None
+    = not known yet: then TypeError says why it can't be a text."""
     if score_mod is None or isinstance(score_mod, str | folio.Mod | Tiles):
         return score_mod
     if not callable(score_mod):
         raise TypeError(f"score_mod: {type(score_mod)!r}; must be a callable, a str or a folio.Mod")
-    made = _one_text(score_mod, heads, rows, sorted({int(n) for n in lengths if n > 0}))
+    known, mark = _known(score_mod)
+    made = _of_any_length(score_mod, heads, rows, known, mark)
+    if lengths is None and made.text is None:
+        raise TypeError(f"score_mod: {made.why}, and under jax.jit it must become a text for any number of keys: give "
+                        "a str, a folio.Mod or a mask, or call paged_attention outside jax.jit")
+    if made.text is None:
+        made = _of_lengths(score_mod, heads, rows, sorted({int(n) for n in lengths if n > 0}), known, made.why)
     if made.text is not None:
         if made.mod is None:
             made.mod = _Text.of(made, f"attnax's, traced to a text:\n{made.text}")
@@ -33,11 +42,41 @@ def adapt(score_mod, heads, batch, rows=0, lengths=()):
     return Tiles(_tile_of(score_mod, heads, batch), whole=True, why=f"attnax's convention: {made.why}")
 
 
-def _one_text(score_mod, heads, rows, lengths):
-    """The Translation that is right at all lengths; its text None where there is none."""
+def _of_any_length(score_mod, heads, rows, known, mark):
+    """The Translation for any number of keys; its text None where there is none."""
+    if not rows:
+        return _translations.Translation(why="no rows")
+    if (heads, rows, None) not in known:
+        compares = any(map(_compares_sizes, _codes(mark if mark else score_mod)))
+        known[heads, rows, None] = (_translations.Translation(why="it compares sizes") if compares
+                                    else _translate(score_mod, heads, rows, None))
+    return known[heads, rows, None]
+
+
+def _codes(thing):
+    """The codes in a fingerprint, or that of a function."""
+    if isinstance(thing, types.CodeType):
+        yield thing
+    elif isinstance(thing, tuple | list):
+        for part in thing:
+            yield from _codes(part)
+    elif isinstance(thing, types.FunctionType):
+        yield thing.__code__
+
+
+def _compares_sizes(code):
+    """May it ask whether a size is some number? Of an open one JAX says no; < and > it refuses by itself."""
+    inside = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    asks = {"shape", "size", "len"} & set(_translations._names_in(code)) and any(
+        i.opname == "CONTAINS_OP" or (i.opname == "COMPARE_OP" and i.argrepr in ("==", "!="))
+        for i in dis.get_instructions(code))
+    return bool(asks) or any(map(_compares_sizes, inside))
+
+
+def _of_lengths(score_mod, heads, rows, lengths, known, why):
+    """The Translation that is right at all these lengths; its text None where there is none."""
     if not rows or not lengths or len(lengths) > MAX_LENGTHS:
-        return _translations.Translation(why=f"{len(lengths)} lengths, {rows} rows")
-    known = _known(score_mod)
+        return _translations.Translation(why=f"{why} ({len(lengths)} lengths, {rows} rows)")
     for n in lengths:
         if (heads, rows, n) not in known:
             known[heads, rows, n] = _translate(score_mod, heads, rows, n)
@@ -49,17 +88,17 @@ def _one_text(score_mod, heads, rows, lengths):
 
 
 def _known(score_mod):
-    """What is known of a mod whose captures are still the same."""
+    """(what is known of a mod whose captures are still the same, its fingerprint); nothing, None where it has none."""
     try:
         mark = _translations._mark(score_mod, {}, set())
     except _translations._Opaque:
-        return {}
+        return {}, None
     kept = _remembered.get(score_mod)
     if kept is None or kept[0] != mark:
         kept = _remembered[score_mod] = mark, {}
     if len(kept[1]) > 64:  # a decode that grows
         kept[1].clear()
-    return kept[1]
+    return kept[1], mark
 
 
 def _translate(score_mod, heads, rows, keys):
