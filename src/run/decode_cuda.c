@@ -6,8 +6,6 @@
 
 enum {            /* ring.cuh and decode.cu have these numbers too */
        WARPS = 4, /* consumers */
-       THREADS = 8 * 32,
-       WIDE_THREADS = 10 * 32, /* two producers or two mergers more */
        MAX_SLOTS = 8,
        MIN_SLOTS = 2,
        GOOD_SLOTS = 3, /* worth more than a second buffer of parts */
@@ -80,6 +78,7 @@ static void share_memory(struct cuda_plan *plan, const struct cuda_decode_key *k
     plan->decode.n_slots = n_slots(plan, key, rows, plan->decode.n_parts);
     plan->span.tile_rows = rows;
     plan->span.min_leaf = (i32)tile_of(key->d_qk);
+    plan->span.max_leaf = DECODE_LEAF;
 }
 
 i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem *p)
@@ -103,11 +102,17 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
     return id >= 0 && plan->decode.n_slots >= MIN_SLOTS ? id : -1;
 }
 
+static i32 threads(const struct cuda_decode_key *key)
+{
+    const i32 mergers = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && !key->gather)) ? 4 : 2;
+    const i32 producers = key->gather && key->rows == 8 ? 4 : 2;
+    return 32 * (WARPS + producers + mergers + (mergers == 4 && !key->gather)); /* the last: who writes jobs */
+}
+
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
 {
     const struct cuda_decode_key *key = &folio__cuda_configs[plan->config].decode;
-    const bool is_wide = key->gather ? key->rows == 8 : key->rows < 32 && key->d_qk <= 128;
-    plan->block = is_wide ? WIDE_THREADS : THREADS;
+    plan->block = threads(key);
     plan->shared_bytes = (size_t)(1024 + plan->decode.n_slots * slot_bytes(key) +
                                   other_bytes(key, plan->span.tile_rows, plan->decode.n_parts));
     plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);

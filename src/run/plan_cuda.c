@@ -21,9 +21,9 @@ enum {
 /* Shared memory of the generic kernel: generic_layout in generic.cu. */
 static size_t generic_shared(i64 rows, i64 d_qk, i64 d_v)
 {
-    const i64 floats = (i64)round_up((size_t)rows, 4) * (i64)round_up((size_t)d_qk, 8) + rows * MAX_LEAF +
+    const i64 floats = (i64)round_up((size_t)rows, 4) * (i64)round_up((size_t)d_qk, 8) + rows * GENERIC_LEAF +
                        GENERIC_THREADS * 4 + 3 * rows * (d_v + 2) + 2;
-    return (size_t)(floats * 4 + 2 * MAX_LEAF * 8);
+    return (size_t)(floats * 4 + 2 * GENERIC_LEAF * 8);
 }
 
 /* Rows of a tile: as many as there are, at most 16, fewer where dims are too large for shared memory. */
@@ -39,22 +39,19 @@ static folio_status generic_geometry(struct cuda_plan *plan, const struct cuda_p
     plan->block = GENERIC_THREADS;
     plan->span.tile_rows = (i32)rows;
     plan->span.min_leaf = 1;
+    plan->span.max_leaf = GENERIC_LEAF;
     i32 per_sm = 1;
     CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, plan->attend_function, plan->block, plan->shared_bytes));
     plan->work.n_groups = (i32)max_i64(1, (i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads);
     return FOLIO_OK;
 }
 
-/* The most whole nodes that one group may hold of a unit that is cut. */
-static i64 max_nodes(const struct cuda_plan *plan, const struct cuda_problem *p)
+/* Most nodes of a unit: up to 16 short leaves, else as many long ones as it takes; one more where it begins inside a
+ * node. */
+static i64 max_nodes(const struct cuda_plan *plan)
 {
-    const i64 leaves = ceil_div(plan->max_kv_len, MAX_LEAF) + NODE_LEAVES; /* short sequences: up to 16 short leaves */
-    const i64 tiles = p->batch + ceil_div(p->n_tokens * p->args.group, plan->span.tile_rows);
-    i64 all;
-    const i64 by_length = ceil_div(leaves, NODE_LEAVES) + 1;
-    if (!mul_fits(tiles, leaves, &all))
-        return by_length;
-    return min_i64(by_length, all / plan->work.n_groups / NODE_LEAVES + 2);
+    const i64 leaves = max_i64(NODE_LEAVES, ceil_div(plan->max_kv_len, plan->span.max_leaf));
+    return ceil_div(leaves, NODE_LEAVES) + 1;
 }
 
 /* Byte offsets in the block; *at moves on. */
@@ -75,10 +72,13 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
     struct cuda_work *w = &plan->work;
     w->batch = (i32)p->batch;
     w->tile_rows = plan->span.tile_rows;
-    w->slot_floats = (i64)w->tile_rows * (p->args.out.dim + 2);
-    w->n_nodes = (i32)max_nodes(plan, p);
-    w->n_slots = SLOT_NODES + 2 * w->n_nodes;
+    w->slot_floats = (i64)w->tile_rows * ((i64)round_up((size_t)p->args.out.dim, 4) + SLOT_EXTRA);
+    w->n_nodes = (i32)max_nodes(plan);
     const i64 n_blocks = (i64)w->n_groups * p->args.n_kv_heads;
+    const i64 units = ceil_div(max_i64(1, p->max_q_len) * p->args.group, w->tile_rows); /* of a sequence */
+    const bool are_few = p->batch * units < w->n_groups;
+    w->unit_stride = are_few ? (i32)units : 0;
+    const i64 n_regions = are_few ? max_i64(1, p->batch * units) : w->n_groups;
     i64 at = 0;
     plan->seqs_at = take(&at, p->batch * (i64)sizeof(struct cuda_seq));
     plan->cost_at = take(&at, (p->batch + 1) * 8);
@@ -91,10 +91,11 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
         plan->copy_at[i] = take(&at, plan->copy_bytes[i]);
     }
     plan->workspace_at = at;
-    plan->n_counters = n_blocks * 2;
+    plan->n_counters = n_blocks * 2 * FOLD_WARPS;
     take(&at, plan->n_counters * 4);
-    plan->slots_at = at - plan->workspace_at;
-    take(&at, n_blocks * w->n_slots * w->slot_floats * 4);
+    plan->leaf_slots_at = take(&at, n_blocks * NODE_LEAVES * w->slot_floats * 4) - plan->workspace_at;
+    plan->node_slots_at =
+        take(&at, n_regions * p->args.n_kv_heads * w->n_nodes * w->slot_floats * 4) - plan->workspace_at;
     plan->total_bytes = at;
 }
 
@@ -108,7 +109,8 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
     plan->work.rows = (i64 *)(void *)(base + plan->rows_at);
     plan->work.starts = (struct cuda_start *)(void *)(base + plan->starts_at);
     plan->work.counters = (u32 *)(void *)(base + plan->workspace_at);
-    plan->work.slots = (float *)(void *)(base + plan->workspace_at + plan->slots_at);
+    plan->work.leaf_slots = (float *)(void *)(base + plan->workspace_at + plan->leaf_slots_at);
+    plan->work.node_slots = (float *)(void *)(base + plan->workspace_at + plan->node_slots_at);
     plan->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);
 }
 

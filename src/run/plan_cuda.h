@@ -26,7 +26,7 @@ struct cuda_plan {
     cu_ptr memory;
     i64 seqs_at, cost_at, rows_at, starts_at; /* bytes from memory */
     i64 copy_at[CUDA_N_INDICES], copy_bytes[CUDA_N_INDICES];
-    i64 workspace_at, slots_at; /* slots_at: from workspace_at */
+    i64 workspace_at, leaf_slots_at, node_slots_at; /* the slots': from workspace_at */
     i64 n_counters, total_bytes;
 };
 

@@ -8,12 +8,11 @@
  * CONFIG_GATHER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
 #include "kernel/cuda/device/fragments.cuh"
 #include "kernel/cuda/device/jobs.cuh"
-#define TREE_THREADS MERGERS
-#define TREE_TID ((i32)threadIdx.x - FIRST_MERGER)
-#define TREE_SYNC() sync_threads(MERGERS)
+#define TREE_WARPS MERGER_WARPS
+#define TREE_TID ((i32)threadIdx.x - 32 * FIRST_MERGER)
 #define TREE_D_V CONFIG_D_V
 #define TREE_PITCH (CONFIG_D_V + 4) /* the consumers' stores then fall into different banks */
-#define TREE_AHEAD 8
+#define TREE_AHEAD (CONFIG_ROWS == 32 ? 4 : 8)
 #include "kernel/cuda/device/tree.cuh"
 
 /* The mergers' memory, behind Q: [n_parts][CONSUMER_WARPS] parts, then node and root. */
@@ -26,9 +25,9 @@ DEVICE struct part part_at(u8 *memory, const struct cuda_decode *decode, i32 row
 
 /* ---- consumers */
 
-/* Weights of a tile's tokens for all rows. */
+/* Weights of a tile's tokens for all rows; `empty` is told once K has been read. */
 DEVICE void weigh_tile(u32 p[STEPS][ROW_TILES][2], struct fragments *f, const struct consumer *c, const struct job *job,
-                       u32 k_at, i32 first, bool is_edge)
+                       u32 k_at, u64 *empty, i32 first, bool is_edge)
 {
 #pragma unroll
     for (i32 t0 = 0; t0 < ROW_TILES; t0 += AT_ONCE) {
@@ -36,6 +35,8 @@ DEVICE void weigh_tile(u32 p[STEPS][ROW_TILES][2], struct fragments *f, const st
 #pragma unroll
         for (i32 step = 0; step < STEPS; step++)
             scores(s[step], f, t0, k_at + c->k_offset[step], c);
+        if (t0 + AT_ONCE == ROW_TILES)
+            warp_arrive(empty);
 #pragma unroll
         for (i32 t = 0; t < AT_ONCE; t++) {
             float x[STEPS][4], top[2];
@@ -54,28 +55,23 @@ DEVICE void weigh_tile(u32 p[STEPS][ROW_TILES][2], struct fragments *f, const st
     }
 }
 
-/* One tile. True when it had a bad page. */
+/* One tile. True when it had a bad page. is_edge is a constant where this is inlined: tiles that every row sees whole,
+ * all but a few, then have no branches. */
 DEVICE bool use_tile(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 token,
-                     i32 n_slots)
+                     i32 n_slots, bool is_edge)
 {
-    const i32 lane = threadIdx.x & 31, first = token + (i32)threadIdx.x / 32 * STEPS * 16;
-    const bool is_edge = token < job->all_begin || token + TILE > job->all_end;
+    const i32 first = token + (i32)threadIdx.x / 32 * STEPS * 16;
     u32 p[STEPS][ROW_TILES][2];
     barrier_wait(&sh->k.full[c->tile.slot], c->tile.phase);
     bool is_bad = sh->k.is_bad[c->tile.slot][0] | sh->k.is_bad[c->tile.slot][PRODUCERS - 1];
-    weigh_tile(p, f, c, job, c->k_slots + (u32)c->tile.slot * K_BYTES, first, is_edge);
-    __syncwarp();
-    if (lane == 0)
-        barrier_arrive(&sh->k.empty[c->tile.slot]);
+    weigh_tile(p, f, c, job, c->k_slots + (u32)c->tile.slot * K_BYTES, &sh->k.empty[c->tile.slot], first, is_edge);
     barrier_wait(&sh->v.full[c->tile.slot], c->tile.phase);
     is_bad |= sh->v.is_bad[c->tile.slot][0] | sh->v.is_bad[c->tile.slot][PRODUCERS - 1];
 #pragma unroll
     for (i32 step = 0; step < STEPS; step++)
         add_values(f, p[step], c->v_slots + (u32)c->tile.slot * V_BYTES + c->v_offset[step], c, first + step * 16,
                    &job->keys, is_edge);
-    __syncwarp();
-    if (lane == 0)
-        barrier_arrive(&sh->v.empty[c->tile.slot]);
+    warp_arrive(&sh->v.empty[c->tile.slot]);
     place_next(&c->tile, n_slots);
     return is_bad;
 }
@@ -104,8 +100,13 @@ DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh,
         return;
     }
     fragments_clear(f);
-    for (i32 token = tiles.begin; token < tiles.end; token += TILE)
-        is_bad |= use_tile(f, c, sh, job, token, decode->n_slots);
+    for (i32 token = tiles.begin; token < tiles.end; token += TILE) {
+        const bool is_edge = token < job->all_begin || token + TILE > job->all_end;
+        if (ROW_TILES == 1 && !is_edge) /* more rows leave no registers for two copies of the code */
+            is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, false);
+        else
+            is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, is_edge);
+    }
     const u32 n = sh->n_leaves[warp], slot = n & (u32)(decode->n_parts - 1), phase = n >> (decode->n_parts - 1) & 1;
     barrier_wait(&sh->part_empty[slot], phase ^ 1);
     const struct part p = part_at(memory, decode, rows, (i32)slot * CONSUMER_WARPS + warp);
@@ -153,11 +154,11 @@ DEVICE void consume(struct shared *sh, u8 *memory, const struct attend_args *a, 
 DEVICE void produce(struct source *s, i32 lines, i32 code, struct shared *sh, u8 *memory, const struct attend_args *a,
                     const struct cuda_work *work, const struct cuda_span *span, const struct cuda_decode *decode)
 {
-    const bool writes_jobs = code == CUDA_ERROR_V_PAGE && s->part == 0;
-    struct walk walk = walk_begin(work, (i32)blockIdx.x / a->n_kv_heads);
+    const bool writes_jobs = !HAS_CLERK && code == CUDA_ERROR_V_PAGE && s->part == 0;
+    const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
+    struct share share = start->first;
+    struct walk walk = start->walk;
     struct place place = { 0, 0 }, job = { 0, 0 };
-    struct unit u;
-    i32 begin, end;
     u64 policy = 0;
     s->lines = lines;
     s->code = code;
@@ -169,13 +170,28 @@ DEVICE void produce(struct source *s, i32 lines, i32 code, struct shared *sh, u8
 #if !CONFIG_GATHER
     policy = policy_evict_first();
 #endif
-    while (walk_next(&walk, &u, &begin, &end, span, work)) {
+    for (; !share_is_none(&share); share = walk_next(&walk, span, work)) {
         if (writes_jobs)
-            write_job(sh, q_slots(memory, decode), &job, a, span, &u, begin, end, s->head);
-        load_unit(s, &u, begin, end, &place, policy);
+            write_job(sh, q_slots(memory, decode), &job, a, span, &share, s->head);
+        load_share(s, &share, &place, policy);
     }
     if (writes_jobs)
-        write_job(sh, q_slots(memory, decode), &job, a, span, nullptr, 0, 0, s->head);
+        write_job(sh, q_slots(memory, decode), &job, a, span, &share, s->head);
+}
+
+/* ---- the clerk */
+
+DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *a, const struct cuda_work *work,
+                       const struct cuda_span *span, const struct cuda_decode *decode)
+{
+    const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
+    struct walk walk = start->walk;
+    struct place place = { 0, 0 };
+    for (struct share share = start->first;; share = walk_next(&walk, span, work)) {
+        write_job(sh, q_slots(memory, decode), &place, a, span, &share, (i32)blockIdx.x % a->n_kv_heads);
+        if (share_is_none(&share))
+            return;
+    }
 }
 
 /* ---- mergers */
@@ -218,31 +234,28 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
     const i32 rows = work->tile_rows, n_parts = decode->n_parts;
     struct tree tree;
     struct place part = { 0, 0 };
-    struct unit u;
-    i32 begin, end;
+    const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
+    const struct cut cut = start->cut;
     tree.work = work;
     tree.node = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS);
     tree.root = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS + 1);
-    tree.flag = &sh->flag;
     tree.group = (i32)blockIdx.x / a->n_kv_heads;
     tree.head = (i32)blockIdx.x % a->n_kv_heads;
     tree.n_kv_heads = a->n_kv_heads;
-    tree.start = work->starts[tree.group];
-    struct walk walk = walk_begin(work, tree.group);
-    while (walk_next(&walk, &u, &begin, &end, span, work)) {
-        i32 done = 0;
-        for (i32 leaf = begin; leaf < end; leaf++) {
+    tree.cut = &cut;
+    struct walk walk = start->walk;
+    for (struct share share = start->first; !share_is_none(&share); share = walk_next(&walk, span, work)) {
+        const struct unit *u = &share.unit;
+        for (i32 leaf = share.begin; leaf < share.end; leaf++) {
             barrier_wait(&sh->part_full[part.slot], part.phase);
             tree.leaf = part_at(memory, decode, rows, part.slot * CONSUMER_WARPS);
-            fold_warps(&tree.leaf, u.n_rows, rows);
-            const bool is_mine = tree_add(&tree, &u, leaf, begin, end, &done);
-            __syncwarp();
-            if ((threadIdx.x & 31) == 0)
-                barrier_arrive(&sh->part_empty[part.slot]);
+            fold_warps(&tree.leaf, u->n_rows, rows);
+            const bool is_mine = tree_add(&tree, u, leaf, share.begin, share.end);
+            warp_arrive(&sh->part_empty[part.slot]);
             place_next(&part, n_parts);
             if (is_mine)
-                FOR_ROWS(r, u.n_rows)
-            write_row(a, &u, tree.head, u.row_begin + r, tree.root.o + r * TREE_PITCH, tree.root.m[r], tree.root.l[r]);
+                FOR_ROWS(r, u->n_rows)
+            write_row(a, u, tree.head, u->row_begin + r, tree.root.o + r * TREE_PITCH, tree.root.m[r], tree.root.l[r]);
         }
     }
 }
@@ -283,6 +296,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     u8 *memory = dynamic + (-shared_address(dynamic) & 1023);
     const i32 warp = (i32)threadIdx.x / 32;
     make_barriers(&sh, decode.n_slots);
+#if !CONFIG_GATHER
+    if (threadIdx.x == 32 * CONSUMER_WARPS) { /* a lane of the first producer */
+        map_prefetch(&k_map);
+        map_prefetch(&v_map);
+    }
+#endif
     grid_wait(); /* all above may run beside the end of the grid before */
     grid_launch_next();
     if (warp < CONSUMER_WARPS) {
@@ -295,6 +314,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         struct source s = { &a.v, &a.v_table, &v_map, &sh.v, v_slots(memory, &decode) };
         s.part = warp - CONSUMER_WARPS - PRODUCERS;
         produce(&s, V_LINES, CUDA_ERROR_V_PAGE, &sh, memory, &a, &work, &span, &decode);
+    } else if (HAS_CLERK && warp == CLERK) {
+        write_jobs(&sh, memory, &a, &work, &span, &decode);
     } else if (!CONFIG_PROBE) {
         merge(&sh, memory, &a, &work, &span, &decode);
     }

@@ -202,10 +202,11 @@ DEVICE void fragments_store(const struct fragments *f, float *o, float *m, float
             const i32 r = t * 8 + lane % 4 * 2 + row;
             if (r >= n_rows)
                 continue;
+            float *to = o + (r * pitch + lane / 4);
 #pragma unroll
             for (i32 n = 0; n < COLUMN_TILES; n++) {
-                o[r * pitch + n * 16 + lane / 4] = f->o[t][n][row];
-                o[r * pitch + n * 16 + lane / 4 + 8] = f->o[t][n][row + 2];
+                to[n * 16] = f->o[t][n][row];
+                to[n * 16 + 8] = f->o[t][n][row + 2];
             }
             if (lane < 4) {
                 m[r] = is_bad ? 0.0f : f->m[t][row];

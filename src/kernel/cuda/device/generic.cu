@@ -3,14 +3,13 @@
  * block a (group of the line, kv head); a thread a key for scores, a thread a column for values; f32 throughout.
  * Compiled for CONFIG_Q_DTYPE and CONFIG_PAGE_DTYPE (enum dtype). */
 #include "kernel/cuda/device/error.cuh"
-#define TREE_THREADS GENERIC_THREADS
+#define TREE_WARPS (GENERIC_THREADS / 32)
 #define TREE_TID ((i32)threadIdx.x)
-#define TREE_SYNC() __syncthreads()
 #define TREE_D_V generic_d_v
 #define TREE_PITCH generic_d_v
 static __shared__ int generic_d_v;
 #include "kernel/cuda/device/scores.cuh"
-#define TREE_AHEAD 4
+#define TREE_AHEAD 2
 #include "kernel/cuda/device/tree.cuh"
 
 enum {
@@ -23,10 +22,10 @@ enum {
 struct generic {
     struct part leaf, node, root; /* [tile_rows][d_v] ... */
     float *q;                     /* [tile_rows up to a multiple of CHUNK][d_qk padded to 8] */
-    float *p;                     /* [tile_rows][MAX_LEAF] scores, then weights */
+    float *p;                     /* [tile_rows][GENERIC_LEAF] scores, then weights */
     float *sums;                  /* [GENERIC_THREADS][CHUNK] */
-    i64 *k_at, *v_at;             /* [MAX_LEAF] byte offset of each key's row; -1 = not read */
-    i32 *flag, *is_bad;
+    i64 *k_at, *v_at;             /* [GENERIC_LEAF] byte offset of each key's row; -1 = not read */
+    i32 *is_bad;
 };
 
 DEVICE i32 padded(i32 dim)
@@ -45,16 +44,15 @@ DEVICE void part_take(struct part *p, float **memory, i32 rows, i32 d_v)
 DEVICE void generic_layout(struct generic *g, u8 *memory, i32 rows, i32 d_qk, i32 d_v)
 {
     g->k_at = (i64 *)memory;
-    g->v_at = g->k_at + MAX_LEAF;
-    g->q = (float *)(g->v_at + MAX_LEAF);
+    g->v_at = g->k_at + GENERIC_LEAF;
+    g->q = (float *)(g->v_at + GENERIC_LEAF);
     g->p = g->q + (rows + CHUNK - 1) / CHUNK * CHUNK * padded(d_qk);
-    g->sums = g->p + rows * MAX_LEAF;
+    g->sums = g->p + rows * GENERIC_LEAF;
     float *rest = g->sums + GENERIC_THREADS * CHUNK;
     part_take(&g->leaf, &rest, rows, d_v);
     part_take(&g->node, &rest, rows, d_v);
     part_take(&g->root, &rest, rows, d_v);
-    g->flag = (i32 *)rest;
-    g->is_bad = g->flag + 1;
+    g->is_bad = (i32 *)rest;
 }
 
 DEVICE void load_q(const struct generic *g, const struct attend_args *a, const struct unit *u, i32 head)
@@ -179,7 +177,7 @@ DEVICE void leaf_scores(const struct generic *g, const struct attend_args *a, co
 #pragma unroll
         for (i32 r = 0; r < CHUNK; r++)
             if (first + r < u->n_rows)
-                g->p[(first + r) * MAX_LEAF + t] =
+                g->p[(first + r) * GENERIC_LEAF + t] =
                     k_at < 0 || v_at < 0 ? -INFINITY_F
                                          : score_of(a, span, u, head, u->row_begin + first + r, key, acc[r]);
     }
@@ -191,10 +189,10 @@ DEVICE void leaf_softmax(const struct generic *g, i32 n_rows)
     const i32 lane = threadIdx.x & 31;
     FOR_ROWS(r, n_rows)
     {
-        float *p = g->p + r * MAX_LEAF;
+        float *p = g->p + r * GENERIC_LEAF;
         float m = -INFINITY_F, l = 0.0f;
         bool has_nan = false;
-        for (i32 t = lane; t < MAX_LEAF; t += 32) {
+        for (i32 t = lane; t < GENERIC_LEAF; t += 32) {
             m = fmaxf(m, p[t]);
             has_nan |= p[t] != p[t];
         }
@@ -202,7 +200,7 @@ DEVICE void leaf_softmax(const struct generic *g, i32 n_rows)
             m = fmaxf(m, __shfl_xor_sync(~0u, m, i));
         if (__any_sync(~0u, has_nan) && m == -INFINITY_F)
             m = 0.0f;
-        for (i32 t = lane; t < MAX_LEAF; t += 32) {
+        for (i32 t = lane; t < GENERIC_LEAF; t += 32) {
             const float w = m == -INFINITY_F || p[t] == -INFINITY_F ? 0.0f : exp2f(p[t] - m);
             p[t] = w;
             l += w;
@@ -219,7 +217,7 @@ DEVICE void leaf_softmax(const struct generic *g, i32 n_rows)
 /* The weight of key t for a row of the chunk. */
 DEVICE float weight_of(const struct generic *g, const struct unit *u, i32 row, i32 t)
 {
-    return g->p[min(row, u->n_rows - 1) * MAX_LEAF + t];
+    return g->p[min(row, u->n_rows - 1) * GENERIC_LEAF + t];
 }
 
 /* Sums of one column over the parts of the keys, in order, by the threads of part 0. */
@@ -352,30 +350,32 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
     extern __shared__ __align__(16) u8 memory[];
     struct generic g;
     generic_layout(&g, memory, work.tile_rows, a.q.dim, a.out.dim);
-    struct tree tree = { &work, g.leaf, g.node, g.root, g.flag };
+    struct tree tree = { &work, g.leaf, g.node, g.root };
     tree.group = (i32)blockIdx.x / a.n_kv_heads;
     tree.head = (i32)blockIdx.x % a.n_kv_heads;
     tree.n_kv_heads = a.n_kv_heads;
     if (threadIdx.x == 0)
         generic_d_v = a.out.dim;
-    tree.start = work.starts[tree.group];
-    __shared__ struct unit shared_unit; /* not in registers: there are too few */
-    struct unit *u = &shared_unit;
-    struct walk walk = walk_begin(&work, tree.group);
-    for (;;) {
-        struct unit next;
-        i32 begin, end, done = 0;
-        if (!walk_next(&walk, &next, &begin, &end, &span, &work))
+    const struct cuda_start *start = &work.starts[tree.group];
+    tree.cut = &start->cut;
+    __shared__ struct share share; /* not in registers: there are too few */
+    __shared__ struct walk walk;
+    const struct unit *u = &share.unit;
+    for (bool is_first = true;; is_first = false) {
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            if (is_first)
+                walk = start->walk;
+            share = is_first ? start->first : walk_next(&walk, &span, &work);
+        }
+        __syncthreads();
+        if (share_is_none(&share))
             return;
-        __syncthreads();
-        if (threadIdx.x == 0)
-            *u = next;
-        __syncthreads();
         load_q(&g, &a, u, tree.head);
         __syncthreads();
         if (u->keys.begin > 0 || u->keys.end < u->n)
             check_table(&g, &a, u, work.error);
-        for (i32 leaf = begin; leaf < end; leaf++) {
+        for (i32 leaf = share.begin; leaf < share.end; leaf++) {
             leaf_scores(&g, &a, &span, u, tree.head, leaf, work.error);
             __syncthreads();
             if (*g.is_bad) {
@@ -388,7 +388,7 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
                 else
                     leaf_values(&g, &a, u);
             }
-            if (tree_add(&tree, u, leaf, begin, end, &done)) {
+            if (tree_add(&tree, u, leaf, share.begin, share.end)) {
                 FOR_ROWS(r, u->n_rows)
                 write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * a.out.dim, g.root.m[r], g.root.l[r]);
             }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * jobs.cuh: units with their Q, written by the first V producer ahead of the consumers. */
+ * jobs.cuh: units with their Q, written ahead of the consumers by a warp of its own, or by the first V producer. */
 #pragma once
 #include "kernel/cuda/device/loader.cuh"
 #include "kernel/cuda/device/scores.cuh"
@@ -43,19 +43,21 @@ DEVICE void write_rows(struct job *job, const struct attend_args *a, const struc
 #endif
 }
 
-/* u NULL: there are no more. */
+/* share none: there are no more. */
 DEVICE void write_job(struct shared *sh, u8 *q, struct place *place, const struct attend_args *a,
-                      const struct cuda_span *span, const struct unit *u, i32 begin, i32 end, i32 head)
+                      const struct cuda_span *span, const struct share *share, i32 head)
 {
+    const struct unit *u = &share->unit;
     struct job *job = &sh->jobs[place->slot];
+    const bool is_none = share_is_none(share);
     barrier_wait(&sh->job_empty[place->slot], place->phase ^ 1);
-    if (u) {
+    if (!is_none) {
         write_rows(job, a, span, u, head);
         write_q(q + place->slot * Q_BYTES, a, u, head);
     }
     if ((threadIdx.x & 31) == 0) {
-        job->is_none = !u;
-        if (u) {
+        job->is_none = is_none;
+        if (!is_none) {
             const i32 first = u->row_begin / span->group, last = (u->row_begin + u->n_rows - 1) / span->group;
             job->all_begin = visible_keys(span, u->m, u->n, last, last).begin;
             job->all_end = visible_keys(span, u->m, u->n, first, first).end;
@@ -64,8 +66,8 @@ DEVICE void write_job(struct shared *sh, u8 *q, struct place *place, const struc
             job->cap = (float)a->softcap * LOG2_E;
             job->cap_in = a->softcap > 0 ? 2.0f * LOG2_E * (float)a->scale / (float)a->softcap : 0.0f;
             job->leaf = u->leaf;
-            job->begin = begin;
-            job->end = end;
+            job->begin = share->begin;
+            job->end = share->end;
         }
     }
     __syncwarp();

@@ -9,12 +9,8 @@
  * alone still spreads over the machine. */
 DEVICE i32 leaf_tokens(const struct cuda_span *span, i32 n)
 {
-    return max(n <= 512 ? 64 : n <= 1024 ? 128 : MAX_LEAF, span->min_leaf);
+    return min(max(n <= 512 ? 64 : n <= 1024 ? 128 : n <= 4096 ? 256 : 512, span->min_leaf), span->max_leaf);
 }
-
-struct keys {
-    i32 begin, end; /* may be empty: begin >= end */
-};
 
 /* Keys that at least one of the rows first .. last sees through causal and window. */
 DEVICE struct keys visible_keys(const struct cuda_span *span, i32 m, i32 n, i32 first, i32 last)
@@ -68,17 +64,6 @@ DEVICE struct line line_of(const struct cuda_span *span, i32 m, i32 n)
     return line;
 }
 
-/* One tile of one sequence. */
-struct unit {
-    i32 seq, tile;
-    i32 m, n, q_begin, is_poisoned;
-    i32 row_begin, n_rows;    /* packed rows: row_begin + r is query row (row_begin + r) / group, member % group */
-    struct keys keys;         /* that its rows see */
-    i32 leaf;                 /* keys of a leaf */
-    i32 leaf_begin, leaf_end; /* its leaves, at least one */
-    i64 place;                /* of leaf 0 on the sequence's line: leaf x lies at place + x */
-};
-
 DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq s, i32 seq, i32 tile)
 {
     const struct line line = line_of(span, s.q_len, s.kv_len);
@@ -100,40 +85,32 @@ DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq s
     return u;
 }
 
-/* Walk a group's range: unit by unit, with the leaves begin .. end of each that are the group's. */
-struct walk {
-    struct cuda_seq at; /* of seq */
-    i32 seq, end_seq;
-    i64 pos, end_pos;
-};
-
-DEVICE struct walk walk_begin(const struct cuda_work *work, i32 group)
+/* The next share of a group's range. Both kinds of kernels walk by it, only the plan kernel takes the first step. */
+DEVICE struct share walk_next(struct walk *walk, const struct cuda_span *span, const struct cuda_work *work)
 {
-    const struct cuda_start a = work->starts[group], b = work->starts[group + 1];
-    struct walk walk = { a.first, a.seq, b.seq, a.pos, b.pos };
-    return walk;
-}
-
-DEVICE bool walk_next(struct walk *walk, struct unit *u, i32 *begin, i32 *end, const struct cuda_span *span,
-                      const struct cuda_work *work)
-{
-    for (;;) {
-        if (walk->seq > walk->end_seq || (walk->seq == walk->end_seq && walk->pos >= walk->end_pos))
-            return false;
+    struct share share;
+    share.begin = share.end = 0;
+    while (walk->seq < walk->end_seq || (walk->seq == walk->end_seq && walk->pos < walk->end_pos)) {
         const struct line line = line_of(span, walk->at.q_len, walk->at.kv_len);
         const i32 tile = (i32)(walk->pos / line.n_leaves);
         if (tile >= line.n_tiles) {
             walk->pos = 0;
-            if (++walk->seq < work->batch)
+            if (++walk->seq < work->batch && (walk->seq < walk->end_seq || walk->end_pos > 0))
                 walk->at = work->seqs[walk->seq];
             continue;
         }
-        *u = unit_of(span, walk->at, walk->seq, tile);
+        share.unit = unit_of(span, walk->at, walk->seq, tile);
         const i64 stop = walk->seq == walk->end_seq ? walk->end_pos : (i64)line.n_tiles * line.n_leaves;
-        *begin = (i32)max((i64)u->leaf_begin, walk->pos - u->place);
-        *end = (i32)min((i64)u->leaf_end, stop - u->place);
+        share.begin = (i32)max((i64)share.unit.leaf_begin, walk->pos - share.unit.place);
+        share.end = (i32)min((i64)share.unit.leaf_end, stop - share.unit.place);
         walk->pos = (i64)(tile + 1) * line.n_leaves;
-        if (*begin < *end)
-            return true;
+        if (share.begin < share.end)
+            break;
     }
+    return share;
+}
+
+DEVICE bool share_is_none(const struct share *share)
+{
+    return share->begin >= share->end;
 }

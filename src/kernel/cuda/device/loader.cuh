@@ -65,14 +65,15 @@ DEVICE struct page_slot entry_use(const struct source *s, i32 seq, const struct 
 }
 
 #if !CONFIG_GATHER
-DEVICE void load_unit(const struct source *s, const struct unit *u, i32 begin, i32 end, struct place *place, u64 policy)
+DEVICE void load_share(const struct source *s, const struct share *share, struct place *place, u64 policy)
 {
     const i32 lane = threadIdx.x & 31, box_rows = 1 << s->box_shift, box_bytes = box_rows * s->lines * LINE;
+    const struct unit *u = &share->unit;
     const i64 row = table_row(s->table, u->seq);
     i32 window = -1;
     struct page_slot here = { -1, 0 };
     struct entry next = { 0, 0, -1 };
-    for (i32 leaf = begin; leaf < end; leaf++) {
+    for (i32 leaf = share->begin; leaf < share->end; leaf++) {
         const struct tiles tiles = tiles_of(&u->keys, u->leaf, leaf);
         for (i32 token = tiles.begin; token < tiles.end; token += TILE) {
             const i32 box = token >> s->box_shift;
@@ -81,8 +82,9 @@ DEVICE void load_unit(const struct source *s, const struct unit *u, i32 begin, i
                 if (window < 0 || box / 32 != window + 1)
                     next = entry_load(s, row, (box / 32 * 32 + lane) << s->box_shift, u->n);
                 window = box / 32;
+                const struct entry after = entry_load(s, row, ((window + 1) * 32 + lane) << s->box_shift, u->n);
                 here = entry_use(s, u->seq, &next);
-                next = entry_load(s, row, ((window + 1) * 32 + lane) << s->box_shift, u->n);
+                next = after;
             }
             const i32 mine = lane - box % 32;
             const bool is_mine = mine >= 0 && mine < n_boxes;
@@ -143,13 +145,14 @@ DEVICE bool copy_tile(const struct source *s, i32 seq, const struct entry entrie
     return __any_sync(~0u, is_bad);
 }
 
-DEVICE void load_unit(const struct source *s, const struct unit *u, i32 begin, i32 end, struct place *place, u64 policy)
+DEVICE void load_share(const struct source *s, const struct share *share, struct place *place, u64 policy)
 {
+    const struct unit *u = &share->unit;
     const i64 row = table_row(s->table, u->seq);
     struct entry next[LANE_TOKENS], here[LANE_TOKENS];
-    struct tiles tiles = tiles_of(&u->keys, u->leaf, begin);
+    struct tiles tiles = tiles_of(&u->keys, u->leaf, share->begin);
     load_entries(next, s, row, &tiles, tiles.begin);
-    for (i32 leaf = begin; leaf < end; leaf++) {
+    for (i32 leaf = share->begin; leaf < share->end; leaf++) {
         tiles = tiles_of(&u->keys, u->leaf, leaf);
         for (i32 token = tiles.begin; token < tiles.end; token += TILE) {
 #pragma unroll
@@ -158,7 +161,7 @@ DEVICE void load_unit(const struct source *s, const struct unit *u, i32 begin, i
             const struct tiles after = tiles_of(&u->keys, u->leaf, leaf + 1);
             if (token + TILE < tiles.end)
                 load_entries(next, s, row, &tiles, token + TILE);
-            else if (leaf + 1 < end)
+            else if (leaf + 1 < share->end)
                 load_entries(next, s, row, &after, after.begin);
             barrier_wait(&s->ring->empty[place->slot], place->phase ^ 1);
             const bool is_bad = copy_tile(s, u->seq, here, place->slot);

@@ -106,18 +106,31 @@ DEVICE i32 group_of(const struct cuda_start *starts, i32 upto, i32 seq, i64 pos)
 DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
 {
     const struct cuda_work *w = &p->work;
-    struct cuda_start s = { w->batch, g, g, 0, 0, { 0, 0, 0, 0 } };
+    struct cuda_start *s = &w->starts[g];
+    s->seq = w->batch;
+    s->cut.node_first = s->cut.unit_first = g;
+    s->cut.node_leaf = 0;
+    s->pos = 0;
     const i64 target = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
     if (g < w->n_groups && target < total) {
-        s.seq = find_seq(w->cost, w->batch, target);
-        const struct cuda_seq seq = w->seqs[s.seq];
+        const i32 b = find_seq(w->cost, w->batch, target);
+        const struct cuda_seq seq = w->seqs[b];
         const struct line line = line_of(&p->span, seq.q_len, seq.kv_len);
-        s.pos = g == 0 ? 0 : (target - w->cost[s.seq]) / leaf_cost(&line);
-        if (g == 0)
-            s.seq = 0;
-        s.first = w->seqs[s.seq];
+        s->pos = g == 0 ? 0 : (target - w->cost[b]) / leaf_cost(&line);
+        s->seq = g == 0 ? 0 : b;
     }
-    w->starts[g] = s;
+}
+
+/* The first step of the group's walk: one read less, and no division, before its first page is asked for. */
+DEVICE void set_off(const struct cuda_plan_args *p, i32 g)
+{
+    const struct cuda_work *w = &p->work;
+    struct cuda_start *s = &w->starts[g];
+    struct walk walk = { { 0, 0, 0, 0 }, s->seq, s[1].seq, s->pos, s[1].pos };
+    if (s->seq < w->batch)
+        walk.at = w->seqs[s->seq];
+    s->first = walk_next(&walk, &p->span, w);
+    s->walk = walk;
 }
 
 /* Who folds what is cut where group g begins. */
@@ -135,9 +148,10 @@ DEVICE void link(const struct cuda_plan_args *p, i32 g)
     const i32 leaf = (i32)(s->pos - u.place);
     if (leaf <= u.leaf_begin || leaf >= u.leaf_end)
         return;
-    s->unit_first = group_of(w->starts, g, s->seq, u.place + u.leaf_begin);
+    s->cut.unit_first = group_of(w->starts, g, s->seq, u.place + u.leaf_begin);
     const i32 node = max(u.leaf_begin, leaf / NODE_LEAVES * NODE_LEAVES);
-    s->node_first = group_of(w->starts, g, s->seq, u.place + node);
+    s->cut.node_first = group_of(w->starts, g, s->seq, u.place + node);
+    s->cut.node_leaf = (i32)(w->starts[s->cut.node_first + 1].pos - u.place);
 }
 
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
@@ -162,12 +176,14 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
     }
     if (threadIdx.x == 0)
         w->cost[w->batch] = total;
-    for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2; i += PLAN_THREADS)
+    for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2 * FOLD_WARPS; i += PLAN_THREADS)
         w->counters[i] = 0;
     __syncthreads();
     for (i32 g = (i32)threadIdx.x; g <= w->n_groups; g += PLAN_THREADS)
         cut(&p, total, g);
     __syncthreads();
-    for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS)
+    for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS) {
+        set_off(&p, g);
         link(&p, g);
+    }
 }

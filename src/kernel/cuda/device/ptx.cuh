@@ -21,6 +21,14 @@ DEVICE void barrier_arrive(u64 *barrier)
     asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
+/* For the whole warp, once all its lanes have come here. */
+DEVICE void warp_arrive(u64 *barrier)
+{
+    __syncwarp();
+    if ((threadIdx.x & 31) == 0)
+        barrier_arrive(barrier);
+}
+
 DEVICE void barrier_wait(u64 *barrier, u32 phase)
 {
     u32 done = 0;
@@ -38,14 +46,7 @@ DEVICE void barrier_wait(u64 *barrier, u32 phase)
                      : "memory");
 }
 
-/* Named barrier 1 among n_threads: those that fold. */
-DEVICE void sync_threads(i32 n_threads)
-{
-    delay();
-    asm volatile("bar.sync 1, %0;" ::"r"(n_threads) : "memory");
-}
-
-/* What this thread and, by a barrier, its block wrote before is visible to whoever sees the sum, and the reverse. */
+/* What this thread and, by __syncwarp, its warp wrote before is visible to whoever sees the sum, and the reverse. */
 DEVICE u32 add_acq_rel(u32 *counter, u32 n)
 {
     u32 before;

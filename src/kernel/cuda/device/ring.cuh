@@ -3,7 +3,7 @@
  *
  *   K producers ──► ring of K tiles ──┐
  *   V producers ──► ring of V tiles ──┼─► 4 consumer warps ──► parts of a leaf ──► merger warps ──► slots, out, lse
- *        └────────► jobs, with Q ─────┘
+ *   clerk ────────► jobs, with Q ─────┘
  *
  * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
  *
@@ -21,12 +21,13 @@
 
 enum {
     CONSUMER_WARPS = 4,
-    MERGER_WARPS = CONFIG_GATHER || CONFIG_ROWS == 32 || CONFIG_D_QK > 128 ? 2 : 4, /* of 10 warps: 168 registers */
-    PRODUCERS = CONFIG_GATHER && CONFIG_ROWS == 8 ? 2 : 1,                          /* warps for K, and for V */
-    CONSUMERS = 32 * CONSUMER_WARPS,
-    MERGERS = 32 * MERGER_WARPS,
-    FIRST_MERGER = CONSUMERS + 2 * PRODUCERS * 32, /* thread */
-    THREADS = FIRST_MERGER + MERGERS,
+    /* 9 to 12 warps have 168 registers each; 8 have 255, which many rows and large heads need */
+    MERGER_WARPS = CONFIG_D_QK <= 128 && (CONFIG_ROWS == 8 || (CONFIG_ROWS == 16 && !CONFIG_GATHER)) ? 4 : 2,
+    PRODUCERS = CONFIG_GATHER && CONFIG_ROWS == 8 ? 2 : 1, /* warps for K, and for V */
+    HAS_CLERK = MERGER_WARPS == 4 && !CONFIG_GATHER,       /* else the first V producer writes the jobs */
+    FIRST_MERGER = CONSUMER_WARPS + 2 * PRODUCERS,         /* warp */
+    CLERK = FIRST_MERGER + MERGER_WARPS,
+    THREADS = 32 * (CLERK + HAS_CLERK),
     STEPS = CONFIG_D_QK <= 128 ? 2 : 1, /* of 16 tokens a warp and tile */
     TILE = 16 * CONSUMER_WARPS * STEPS,
     LINE = 128,                 /* bytes: 64 elements */
@@ -65,7 +66,6 @@ struct shared {
     u64 part_full[MAX_PARTS], part_empty[MAX_PARTS];
     struct job jobs[N_JOBS];
     u32 n_leaves[CONSUMER_WARPS], n_jobs[CONSUMER_WARPS]; /* that a consumer has finished: its places in those rings */
-    i32 flag;
 };
 
 /* A place in a ring of n slots. */

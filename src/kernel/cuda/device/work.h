@@ -25,9 +25,10 @@ enum {
     PAGES_THREADS = 256,
     MERGE_THREADS = 128,
     GENERIC_THREADS = 256,
-    MAX_LEAF = 256,            /* keys of the longest leaf */
-    SLOT_PREFIX = NODE_LEAVES, /* slots of a group: 16 leaves, a prefix of a node, whole nodes */
-    SLOT_NODES = NODE_LEAVES + 1,
+    GENERIC_LEAF = 256, /* keys of the longest leaf; of the decode kernel's */
+    DECODE_LEAF = 512,
+    FOLD_WARPS = 8, /* most warps of a block that fold */
+    SLOT_EXTRA = 4, /* floats of a slot's row behind its columns, which are rounded up to a multiple of 4 */
 };
 
 /* Errors found on the device. */
@@ -55,13 +56,48 @@ struct cuda_seq {
     i32 is_poisoned;    /* bad length or indptr: every row NaN */
 };
 
-struct cuda_start { /* where a group's range begins */
-    i32 seq;        /* == batch behind the last */
-    i32 node_first; /* the group that holds the first leaf of the node cut here; this group when none is */
-    i32 unit_first; /* the same for the unit (sequence, tile) */
+struct keys {
+    i32 begin, end; /* may be empty: begin >= end */
+};
+
+/* One tile of one sequence. */
+struct unit {
+    i32 seq, tile;
+    i32 m, n, q_begin, is_poisoned;
+    i32 row_begin, n_rows;    /* packed rows: row_begin + r is query row (row_begin + r) / group, member % group */
+    struct keys keys;         /* that its rows see */
+    i32 leaf;                 /* keys of a leaf */
+    i32 leaf_begin, leaf_end; /* its leaves, at least one */
     i32 unused;
-    i64 pos;               /* tile * leaves + leaf within the sequence */
-    struct cuda_seq first; /* the sequence: one read less before the first page is asked for */
+    i64 place; /* of leaf 0 on the sequence's line: leaf x lies at place + x */
+};
+
+/* A unit, and the leaves begin .. end - 1 of it that a group has; none: there are no more. */
+struct share {
+    struct unit unit;
+    i32 begin, end;
+};
+
+/* What is left of a group's range. */
+struct walk {
+    struct cuda_seq at; /* of seq */
+    i32 seq, end_seq;
+    i64 pos, end_pos; /* tile * leaves + leaf within the sequence */
+};
+
+/* What is cut where a group begins. */
+struct cut {
+    i32 unit_first; /* the group where the unit begins */
+    i32 node_first; /* the group that holds the first leaf of the node */
+    i32 node_leaf;  /* where that node is cut first */
+};
+
+struct cuda_start { /* of a group, all that its block needs to ask for its first page */
+    i32 seq;        /* where its range begins; == batch behind the last */
+    struct cut cut;
+    i64 pos;            /* tile * leaves + leaf within the sequence */
+    struct share first; /* its first */
+    struct walk walk;   /* what comes behind that */
 };
 
 /* What the plan kernel makes, in device memory. */
@@ -70,14 +106,16 @@ struct cuda_work {
     i64 *cost;                 /* [batch + 1] cost of all sequences before */
     i64 *rows;                 /* [batch + 1] CSR: where a sequence's row of kv_indices begins */
     struct cuda_start *starts; /* [n_groups + 1] */
-    u32 *counters;             /* [n_groups][n_kv_heads][2]: leaves done of a cut node, of a cut unit */
-    float *slots;              /* [n_groups][n_kv_heads][n_slots][slot_floats] */
+    u32 *counters;             /* [n_groups][n_kv_heads][2][FOLD_WARPS]: leaves done of a cut node, of a cut unit */
+    float *leaf_slots;         /* [n_groups][n_kv_heads][NODE_LEAVES][slot_floats] */
+    float *node_slots;         /* [n_regions][n_kv_heads][n_nodes][slot_floats] */
     struct cuda_error *error;  /* host memory */
-    i64 slot_floats;           /* tile_rows * (head_dim_v + 2) */
+    i64 slot_floats;           /* tile_rows * (head_dim_v up to a multiple of 4, + SLOT_EXTRA) */
     i32 batch, n_groups;
-    i32 tile_rows; /* packed rows of a tile */
-    i32 n_slots;   /* SLOT_NODES + 2 * n_nodes, see tree.cuh */
-    i32 n_nodes;   /* whole nodes of one unit that a group may hold */
+    i32 tile_rows;   /* packed rows of a tile */
+    i32 n_nodes;     /* most nodes of a unit */
+    i32 unit_stride; /* most units of a sequence: where few units can be, each has its own region of node slots; 0:
+                          * a region is that of the group where the unit begins */
     i32 unused;
 };
 
@@ -87,8 +125,7 @@ struct cuda_span {
     i32 causal, align;
     i32 group;
     i32 tile_rows;
-    i32 min_leaf; /* keys of the shortest leaf: a tile of the kernel */
-    i32 unused;
+    i32 min_leaf, max_leaf; /* keys of the shortest and the longest leaf of the kernel */
 };
 
 /* How the decode kernel is set up for a problem. */
