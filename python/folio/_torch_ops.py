@@ -11,6 +11,8 @@ In a compiled function
     around them, or make a plan outside
   - out= and lse= are filled from new tensors; stream= is a TypeError: work goes to the current stream
 """
+import inspect
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,7 @@ def _(k, v, k_pages, v_pages, slots, layout, page_size, k_scale, v_scale):
     return None
 
 
-@torch.library.custom_op("folio::attention", mutates_args=())
-def attention_op(
+def attend(
         q: Tensor, k_pages: Tensor, v_pages: Tensor, kv_lens: Tensor, page_table: Tensor | None,
         v_page_table: Tensor | None, kv_indptr: Tensor | None, kv_indices: Tensor | None, q_indptr: Tensor | None,
         layout: str, page_size: int | None, causal: str | None, align: str | None, scale: float | None,
@@ -49,11 +50,16 @@ def attention_op(
     return result if return_lse else (result, q.new_empty(0, dtype=torch.float32))
 
 
+attention_op = torch.library.custom_op("folio::attention", attend, mutates_args=())
+_ATTEND = inspect.signature(attend)
+
+
 @attention_op.register_fake
-def _(q, k_pages, v_pages, *args):
-    return_lse = args[24]
+def _(*args, **keywords):
+    given = _ATTEND.bind(*args, **keywords).arguments
+    q, v_pages = given["q"], given["v_pages"]
     return (q.new_empty(q.shape[0], q.shape[1], v_pages.shape[-1]),
-            q.new_empty(tuple(q.shape[:2]) if return_lse else (0,), dtype=torch.float32))
+            q.new_empty(tuple(q.shape[:2]) if given["return_lse"] else (0,), dtype=torch.float32))
 
 
 def indices(value):
