@@ -300,6 +300,10 @@ static void masked_keys_reach_no_row(void **state)
                 if (kind < BY_CAUSAL)
                     assert_true(n_clean > 0);
             }
+    for (i32 kind = 0; kind < N_KINDS; kind++) { /* where a level multiplies bytes */
+        const struct case_of c = { (enum mask_kind)kind, DTYPE_I8, 2, 700, 4, 64, 64, kind % 2, kind % 3 == 0 };
+        assert_true(check(&contexts, &c) > 0 || kind >= BY_CAUSAL);
+    }
     contexts_destroy(&contexts);
 }
 

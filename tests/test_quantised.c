@@ -19,10 +19,10 @@ static const folio_isa levels[] = { FOLIO_ISA_C,           FOLIO_ISA_AVX2, FOLIO
 enum { N_LEVELS = sizeof levels / sizeof *levels, N_DTYPES = 3 };
 enum scale_kind { SCALE_NONE, SCALE_ONE, SCALE_BY_HEAD, SCALE_BY_SLOT, N_SCALE_KINDS };
 
-static folio_context *open_context(folio_backend backend, folio_isa isa)
+static folio_context *open_context(folio_backend backend, folio_isa isa, i32 n_threads)
 {
     const folio_context_config cfg = {
-        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = 2
+        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = n_threads
     };
     folio_context *ctx = NULL;
     assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
@@ -56,6 +56,12 @@ static void make_scale(struct test_tensor *scale, enum scale_kind kind, const i6
         tensor_make(scale, DTYPE_F32, 3, shape, shape[1] % 2 ? strides : turned, 0, false);
     for (i64 head = 0; head < shape[2] && kind != SCALE_BY_SLOT && kind != SCALE_NONE; head++)
         tensor_set(scale, &(i64){ kind == SCALE_ONE ? 0 : head }, 0.03 + 0.01 * (double)head);
+}
+
+static void quantised_free(struct quantised *q)
+{
+    tensor_free(&q->pages);
+    tensor_free(&q->scale);
 }
 
 static double scale_at(const struct quantised *q, enum scale_kind kind, i64 page, i64 slot, i64 head)
@@ -117,6 +123,15 @@ static float *copy_out(const struct random_problem *p)
     return copy;
 }
 
+/* Level avx512_bf16 rounds q, and weights by block, to 16 bits: what a row that sees few keys can tell. */
+static double allowed(const struct random_problem *p, folio_isa level, enum dtype dtype)
+{
+    bool is_long = false;
+    for (i32 b = 0; b < p->c.batch; b++)
+        is_long = is_long || p->c.kv_lens[b] >= 512;
+    return is_long && dtype == DTYPE_I8 && level == FOLIO_ISA_AVX512_BF16 ? 2e-5 : 2e-6;
+}
+
 /* Oracle on dequantised f32 pages = oracle on quantised pages = every level; levels with the same bits agree to the
  * bit. */
 static void check_choice(const struct problem_choice *c, enum dtype dtype, folio_context *ref,
@@ -142,7 +157,7 @@ static void check_choice(const struct problem_choice *c, enum dtype dtype, folio
     for (i32 i = 0; i < N_LEVELS; i++) {
         if (!ctx[i])
             continue;
-        if (!problem_agrees(&p, ctx[i], ref, 2e-6))
+        if (!problem_agrees(&p, ctx[i], ref, allowed(&p, levels[i], dtype)))
             fail_msg("seed %llu, %s, level %d", (unsigned long long)seed, folio__dtype_name(dtype), (int)levels[i]);
         problem_reset_outputs(&p);
         assert_true(problem_run(&p, ctx[i], NULL));
@@ -152,28 +167,27 @@ static void check_choice(const struct problem_choice *c, enum dtype dtype, folio
             assert_int_equal(problem_hash_outputs(&p), bits);
     }
     free(wanted);
-    tensor_free(&k.pages);
-    tensor_free(&k.scale);
-    tensor_free(&v.pages);
-    tensor_free(&v.scale);
+    quantised_free(&k);
+    quantised_free(&v);
     problem_free(&p);
 }
 
-static void check_problem(u64 seed, const struct problem_limits *limits, folio_context *ref, folio_context *const *ctx)
+/* In f32, of usual size; small vectors of neighbouring pages share memory where there are gaps, and are written. */
+static struct problem_choice quantisable(u64 seed, const struct problem_limits *limits)
 {
     struct problem_choice c;
     problem_choose(&c, seed, limits);
     c.q_dtype = c.kv_dtype = DTYPE_F32;
     c.amplitude = 1;
-    if (c.layout == GAPPED) /* small vectors of neighbouring pages share memory there, and are written here */
+    if (c.layout == GAPPED)
         c.layout = HND;
-    check_choice(&c, dtypes[seed % N_DTYPES], ref, ctx);
+    return c;
 }
 
 static void open_levels(folio_context **ctx)
 {
     for (i32 i = 0; i < N_LEVELS; i++)
-        ctx[i] = folio_isa_available(levels[i]) ? open_context(FOLIO_BACKEND_CPU, levels[i]) : NULL;
+        ctx[i] = folio_isa_available(levels[i]) ? open_context(FOLIO_BACKEND_CPU, levels[i], 2) : NULL;
 }
 
 static void close_levels(folio_context **ctx)
@@ -185,11 +199,13 @@ static void close_levels(folio_context **ctx)
 static void attention_is_that_of_the_dequantised_pages(void **state)
 {
     (void)state;
-    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO), *ctx[N_LEVELS];
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, 2), *ctx[N_LEVELS];
     open_levels(ctx);
     const struct problem_limits limits = { .max_work = 3e5, .max_head_dim = 160 };
-    for (u64 seed = 1; seed <= 120; seed++)
-        check_problem(seed, &limits, ref, ctx);
+    for (u64 seed = 1; seed <= 120; seed++) {
+        const struct problem_choice c = quantisable(seed, &limits);
+        check_choice(&c, dtypes[seed % N_DTYPES], ref, ctx);
+    }
     close_levels(ctx);
     folio_context_destroy(&ref);
 }
@@ -201,7 +217,7 @@ static void decode_of_bytes_is_that_of_the_dequantised_pages(void **state)
     (void)state;
     static const i32 groups[] = { 1, 2, 3, 4, 6, 8, 12, 24 }, dims[] = { 128, 64, 256, 80, 1, 192, 128, 33 };
     static const i64 kv_lens[] = { 32, 31, 33, 64, 200, 513 }, page_sizes[] = { 16, 1, 128, 33 };
-    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO), *ctx[N_LEVELS];
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, 2), *ctx[N_LEVELS];
     open_levels(ctx);
     for (u64 seed = 0; seed < 48; seed++) {
         const i64 kv_len = kv_lens[seed % 6];
@@ -230,115 +246,86 @@ static void decode_of_bytes_is_that_of_the_dequantised_pages(void **state)
     folio_context_destroy(&ref);
 }
 
-/* ---- refusals */
-
-struct bad {
-    struct test_tensor k, v, q, out, table, lens, scale, scale_i32;
-    folio_attend_args args;
-};
-
-static void bad_make(struct bad *b)
-{
-    const i64 pages[] = { 2, 4, 2, 8 };
-    tensor_make(&b->k, DTYPE_I8, 4, pages, NULL, 0, false);
-    tensor_make(&b->v, DTYPE_I8, 4, pages, NULL, 0, false);
-    tensor_make(&b->q, DTYPE_BF16, 3, (i64[]){ 1, 4, 8 }, NULL, 0, false);
-    tensor_make(&b->out, DTYPE_BF16, 3, (i64[]){ 1, 4, 8 }, NULL, 0, true);
-    tensor_make(&b->table, DTYPE_I32, 2, (i64[]){ 1, 2 }, NULL, 0, false);
-    tensor_make(&b->lens, DTYPE_I32, 1, (i64[]){ 1 }, NULL, 0, false);
-    tensor_make(&b->scale, DTYPE_F32, 1, (i64[]){ 2 }, NULL, 0, false);
-    tensor_make(&b->scale_i32, DTYPE_I32, 1, (i64[]){ 2 }, NULL, 0, false);
-    memset(b->q.block, 0, b->q.block_bytes);
-    for (i64 i = 0; i < 2; i++) {
-        tensor_set_index(&b->table, (i64[]){ 0, i }, i);
-        tensor_set(&b->scale, &i, 0.5);
-    }
-    tensor_set_index(&b->lens, &(i64){ 0 }, 7);
-    b->args = (folio_attend_args){ .struct_size = sizeof b->args,
-                                   .q = &b->q.dl,
-                                   .k_pages = &b->k.dl,
-                                   .v_pages = &b->v.dl,
-                                   .page_table = &b->table.dl,
-                                   .kv_lens = &b->lens.dl,
-                                   .k_scale = &b->scale.dl,
-                                   .v_scale = &b->scale.dl,
-                                   .out = &b->out.dl };
-}
-
-static void bad_free(struct bad *b)
-{
-    tensor_free(&b->k);
-    tensor_free(&b->v);
-    tensor_free(&b->q);
-    tensor_free(&b->out);
-    tensor_free(&b->table);
-    tensor_free(&b->lens);
-    tensor_free(&b->scale);
-    tensor_free(&b->scale_i32);
-}
-
-static void expect(struct bad *b, folio_context *ctx, folio_error_kind kind, const char *words)
-{
-    const u64 before = tensor_hash(&b->out);
-    assert_int_equal(folio_attend(ctx, NULL, &b->args, NULL), FOLIO_EINVAL);
-    if (!strstr(folio_last_error(), words) || folio_last_error_kind() != kind)
-        fail_msg("\"%s\" should say \"%s\"", folio_last_error(), words);
-    assert_int_equal(tensor_hash(&b->out), before);
-    bad_free(b);
-    bad_make(b);
-}
-
-/* Of one page of one slot every stride of the scales is 0, as if there were one for all slots. */
-static void scales_of_unused_slots_are_not_judged(void **state)
+/* Level avx512_bf16 multiplies bytes: int8, 512 keys, heads of 64, 128, 256, three rows a kv head, and more. */
+static void and_that_of_long_sequences_of_int8(void **state)
 {
     (void)state;
-    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO);
-    struct bad b;
-    bad_make(&b);
-    struct test_tensor one, scale;
-    tensor_make(&one, DTYPE_I8, 4, (i64[]){ 1, 1, 2, 8 }, NULL, 0, false);
-    tensor_make(&scale, DTYPE_F32, 3, (i64[]){ 1, 1, 2 }, NULL, 0, false);
-    for (i64 head = 0; head < 2; head++)
-        tensor_set(&scale, (i64[]){ 0, 0, head }, NAN);
-    tensor_set_index(&b.lens, &(i64){ 0 }, 0);
-    b.args.k_pages = b.args.v_pages = &one.dl;
-    b.args.k_scale = b.args.v_scale = &scale.dl;
-    assert_int_equal(folio_attend(ctx, NULL, &b.args, NULL), FOLIO_OK);
-    for (i64 d = 0; d < 8; d++)
-        assert_true(tensor_get(&b.out, (i64[]){ 0, 0, d }) == 0);
-    tensor_free(&one);
-    tensor_free(&scale);
-    bad_free(&b);
-    folio_context_destroy(&ctx);
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, 2), *ctx[N_LEVELS];
+    open_levels(ctx);
+    static const i32 dims[] = { 64, 128, 256 }, groups[] = { 3, 4, 4, 7, 8 };
+    static const i64 lens[] = { 511, 512, 513, 640, 700, 1029 };
+    for (u64 seed = 1; seed <= 24; seed++) {
+        struct problem_choice c = quantisable(seed, NULL);
+        c.batch = 2;
+        c.decode = c.mask_everything = false;
+        c.n_kv_heads = 1 + (i32)(seed % 2);
+        c.group = groups[seed % 5];
+        c.head_dim_qk = c.layout == INTERLEAVED ? 128 : dims[seed / 5 % 3];
+        c.head_dim_v = c.layout == INTERLEAVED ? 128 : dims[seed / 2 % 2];
+        for (i32 b = 0; b < c.batch; b++) {
+            c.kv_lens[b] = lens[(seed + (u64)b) % 6];
+            c.q_lens[b] = 1 + (i32)(seed / 7 + (u64)b) % 2;
+        }
+        check_choice(&c, DTYPE_I8, ref, ctx);
+    }
+    close_levels(ctx);
+    folio_context_destroy(&ref);
 }
 
-static void bad_scales_are_refused(void **state)
+/* The stated error, of rows that see many keys: standard normal data, a scale a slot. */
+static void the_error_of_int8_at_4096_keys(void **state)
 {
     (void)state;
-    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO);
-    struct bad b;
-    bad_make(&b);
-    static const double values[] = { 0, -1, NAN, INFINITY };
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        tensor_set(&b.scale, &(i64){ 1 }, values[i]);
-        expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale[1]");
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, 2), *ctx[N_LEVELS];
+    open_levels(ctx);
+    struct problem_choice c;
+    c = (struct problem_choice){ .seed = 36,
+                                 .batch = 1,
+                                 .q_lens = { 1 },
+                                 .kv_lens = { 4096 },
+                                 .page_size = 16,
+                                 .n_kv_heads = 2,
+                                 .group = 4,
+                                 .head_dim_qk = 128,
+                                 .head_dim_v = 128,
+                                 .q_dtype = DTYPE_F32,
+                                 .kv_dtype = DTYPE_F32,
+                                 .layout = HND,
+                                 .decode = true,
+                                 .amplitude = 1,
+                                 .window_left = -1,
+                                 .window_right = -1 };
+    struct random_problem p;
+    struct quantised k, v;
+    problem_build(&p, &c);
+    quantise(&k, &p.t[T_K], DTYPE_I8, SCALE_BY_SLOT, false);
+    quantise(&v, &p.t[T_V], DTYPE_I8, SCALE_BY_SLOT, true);
+    p.args.k_pages = &k.pages.dl;
+    p.args.v_pages = &v.pages.dl;
+    p.args.k_scale = &k.scale.dl;
+    p.args.v_scale = &v.scale.dl;
+    problem_reset_outputs(&p);
+    assert_true(problem_run(&p, ref, NULL));
+    float *wanted = copy_out(&p);
+    for (i32 i = 0; i < N_LEVELS; i++) {
+        if (!ctx[i])
+            continue;
+        problem_reset_outputs(&p);
+        assert_true(problem_run(&p, ctx[i], NULL));
+        compare(&p, wanted, 1e-6 * p.max_value, folio_isa_name(levels[i]));
+        const u64 bits = problem_hash_outputs(&p);
+        folio_context *one = open_context(FOLIO_BACKEND_CPU, levels[i], 1);
+        problem_reset_outputs(&p);
+        assert_true(problem_run(&p, one, NULL));
+        assert_int_equal(problem_hash_outputs(&p), bits); /* threads change no bit */
+        folio_context_destroy(&one);
     }
-    b.scale.shape[0] = 3;
-    expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale: 3 elements; must be 1, or one for each of the 2 kv heads");
-    b.scale.dl.ndim = 2;
-    b.scale.shape[1] = 1;
-    expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale: 2 dims");
-    b.args.v_scale = &b.scale_i32.dl;
-    expect(&b, ctx, FOLIO_ERROR_TYPE, "v_scale: dtype i32; must be f32");
-    b.k.dl.dtype = b.v.dl.dtype = dl_type(DTYPE_BF16);
-    b.k.shape[3] = b.v.shape[3] = 4;
-    b.q.shape[2] = b.out.shape[2] = 4;
-    expect(&b, ctx, FOLIO_ERROR_VALUE, "k_scale: given with pages of bf16");
-    b.v.dl.dtype = dl_type(DTYPE_E4M3);
-    expect(&b, ctx, FOLIO_ERROR_TYPE, "v_pages: dtype e4m3; must be k_pages', i8");
-    assert_int_equal(folio_attend(ctx, NULL, &b.args, NULL), FOLIO_OK);
-    bad_free(&b);
-    folio_context_destroy(&ctx);
+    free(wanted);
+    quantised_free(&k);
+    quantised_free(&v);
+    problem_free(&p);
+    close_levels(ctx);
+    folio_context_destroy(&ref);
 }
 
 int main(void)
@@ -346,8 +333,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_is_that_of_the_dequantised_pages),
         cmocka_unit_test(decode_of_bytes_is_that_of_the_dequantised_pages),
-        cmocka_unit_test(scales_of_unused_slots_are_not_judged),
-        cmocka_unit_test(bad_scales_are_refused),
+        cmocka_unit_test(and_that_of_long_sequences_of_int8),
+        cmocka_unit_test(the_error_of_int8_at_4096_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,7 @@ extern const struct kernels folio__kernels_ref; /* the oracle: double precision,
 extern const struct kernels folio__kernels_c;
 extern const struct kernels folio__kernels_avx2;
 extern const struct kernels folio__kernels_avx512;
-extern const struct kernels folio__kernels_avx512_bf16;  /* near the others where q and pages are bf16, else equal */
+extern const struct kernels folio__kernels_avx512_bf16;  /* near the others on bf16, and on int8 from 512 keys on */
 extern const struct kernels folio__kernels_amx;          /* likewise */
 extern const struct kernels folio__kernels_amx_emulated; /* amx's with tiles in plain C; only where asked for */
 

@@ -72,7 +72,8 @@ static u32 detect(void)
     if (!all(seven.ebx, bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL) || (state & XCR0_ZMM) != XCR0_ZMM)
         return levels;
     levels |= 1u << FOLIO_ISA_AVX512;
-    if (!all(seven_1.eax, 1u << 5)) /* AVX512_BF16 */
+    if (!all(seven_1.eax, 1u << 5) ||
+        !all(seven.ecx, 1u << 11)) /* AVX512_BF16, AVX512_VNNI: all that have the former */
         return levels;
     levels |= 1u << FOLIO_ISA_AVX512_BF16;
     if (core_has_tiles() && (state & XCR0_TILE) == XCR0_TILE)

@@ -18,6 +18,9 @@
 #include "kernel/layout.h"
 #include "kernel/quantise.h"
 
+#ifndef VEC_BYTES
+#define VEC_BYTES 0
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 #include "kernel/cpu/math_tmpl.h"
@@ -28,7 +31,9 @@
 #include "kernel/cpu/weigh_tmpl.h"
 #include "kernel/cpu/aside_tmpl.h"
 #include "kernel/cpu/rows_pass_tmpl.h"
+#include "kernel/cpu/rows_scales_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
+#include "kernel/cpu/rows_bytes_tmpl.h"
 #include "kernel/cpu/ahead_amx_tmpl.h"
 #include "kernel/cpu/rows_amx_tmpl.h"
 #include "kernel/cpu/rows_i8_amx_tmpl.h"

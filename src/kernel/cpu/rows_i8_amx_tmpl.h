@@ -140,12 +140,12 @@ static void rows_i8_take_scales(const struct rows_pass *pass, const struct rows_
 {
     const struct attend_args *args = pass->args;
     float *scale = pass->i8->scale[pass->i8->slot];
-    if (pass->k_scale) {
-        memcpy(scale, pass->k_scale + step->at, CHUNK * sizeof *scale);
+    if (pass->k_scales) {
+        memcpy(scale, rows_k_scale(pass, step), CHUNK * sizeof *scale);
         rows_i8_fetch_scales(pass, step, &args->k, &args->k_table);
     }
-    if (pass->v_scale) {
-        memcpy(scale + CHUNK, pass->v_scale + step->at, CHUNK * sizeof *scale);
+    if (pass->v_scales) {
+        memcpy(scale + CHUNK, rows_v_scale(pass, step), CHUNK * sizeof *scale);
         rows_i8_fetch_scales(pass, step, &args->v, &args->v_table);
     }
 }

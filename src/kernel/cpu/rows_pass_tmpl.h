@@ -15,16 +15,18 @@ struct rows_pass {
     float *o, *total;     /* [n_heads][n_padded][v_pad] of this split; of the splits before */
     float *m, *l;         /* [n_heads][n_padded], [n_heads][n_padded][16] */
     float *total_m, *total_l;
-    float *s;                 /* [n_padded][CHUNK] */
-    float *k_scale, *v_scale; /* [ROWS_KEYS] of the block and head at work; NULL = all are 1 */
-    i32 chunk;                /* keys a chunk */
-    bool by_slot;             /* pages hold all heads of a slot together */
-    bool careful;             /* keys that a row weighs 0 are left out, aside_tmpl.h */
+    float *s;                   /* [n_padded][s_stride] */
+    i32 s_stride;               /* CHUNK, or ROWS_KEYS for bytes */
+    float *k_scales, *v_scales; /* [n_heads][ROWS_KEYS] of the block at work; NULL = all are 1 */
+    i32 chunk;                  /* keys a chunk */
+    bool by_slot;               /* pages hold all heads of a slot together */
+    bool careful;               /* keys that a row weighs 0 are left out, aside_tmpl.h */
     struct keys row_keys[MAX_ROWS];
-    struct keys all_keys;    /* of any row */
-    struct mod_runner *mods; /* NULL = none */
-    struct rows_amx *amx;    /* NULL = not in tiles of bf16 */
-    struct rows_i8 *i8;      /* NULL = not in tiles of bytes */
+    struct keys all_keys;     /* of any row */
+    struct mod_runner *mods;  /* NULL = none */
+    struct rows_amx *amx;     /* NULL = not in tiles of bf16 */
+    struct rows_i8 *i8;       /* NULL = not in tiles of bytes */
+    struct rows_bytes *bytes; /* NULL = not in vectors of bytes */
 };
 
 /* A chunk of a block, as one kv head of the pass sees it. */
@@ -57,6 +59,14 @@ static void rows_tiles_block(const struct rows_pass *pass, const struct block *b
 static bool rows_tiles_chunk(const struct rows_pass *pass, const struct rows_step *step);
 static void rows_tiles_block_end(const struct rows_pass *pass);
 static void rows_tiles_in_order(const struct rows_pass *pass);
+
+/* And in bytes, rows_bytes_tmpl.h; used where uses_bytes says so. */
+static bool uses_bytes(const struct attend_args *args, i64 kv_len, i32 n_padded);
+static i64 rows_bytes_floats(const struct attend_args *args, i32 n_heads, i32 n_padded);
+static struct rows_bytes *rows_bytes_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch);
+static void rows_bytes_load_q(const struct rows_pass *pass, i64 row, const float *x);
+static void rows_bytes_chunk(const struct rows_pass *pass, const struct rows_step *step);
+static void rows_bytes_in_order(const struct rows_pass *pass);
 
 static i32 padded_rows(i32 n_rows)
 {
@@ -94,10 +104,10 @@ static size_t rows_scratch_bytes(const struct attend_args *args)
     for (i32 n = 1; n <= MAX_ROWS; n++) {
         const i32 n_padded = padded_rows(n);
         const i32 n_heads = rows_heads_a_pass(args, n_padded);
-        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * ROWS_KEYS;
+        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * n_heads * ROWS_KEYS;
         const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, ROWS_KEYS) : 0;
-        const i64 tiles = rows_tiles_floats(args, n_heads, n_padded);
-        most = (size_t)max_i64((i64)most, (floats + tiles) * (i64)sizeof(float) + mods);
+        const i64 others = rows_tiles_floats(args, n_heads, n_padded) + rows_bytes_floats(args, n_heads, n_padded);
+        most = (size_t)max_i64((i64)most, (floats + others) * (i64)sizeof(float) + mods);
     }
     return most + 16 * 64;
 }
@@ -121,6 +131,8 @@ static i32 chunk_keys(const struct attend_args *args)
     return keys;
 }
 
+static void rows_scales_begin(struct rows_pass *pass, i32 n_heads, bool always, float **scratch);
+
 static void rows_begin(struct rows_pass *pass, const struct attend_args *args, const struct attend_item *item,
                        i32 n_heads, struct mod_runner *mods, void *scratch)
 {
@@ -131,8 +143,10 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->n_padded = padded_rows(pass->n_rows);
     pass->k_pad = padded_dim(args->k.head_dim);
     pass->v_pad = rows_v_pad(args);
-    pass->chunk = chunk_keys(args);
-    pass->by_slot = args->k.head_stride < args->k.slot_stride;
+    const bool in_bytes = uses_bytes(args, item->kv_len, pass->n_padded);
+    pass->s_stride = in_bytes ? ROWS_KEYS : CHUNK;
+    pass->chunk = in_bytes ? ROWS_KEYS : chunk_keys(args);
+    pass->by_slot = args->k.head_stride < args->k.slot_stride && !in_bytes;
     pass->careful = false;
     float *next = scratch;
     const i64 rows = (i64)n_heads * pass->n_padded;
@@ -143,13 +157,13 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->l = take(&next, rows * 16);
     pass->total_m = take(&next, rows);
     pass->total_l = take(&next, rows);
-    pass->s = take(&next, (i64)pass->n_padded * CHUNK);
-    pass->k_scale = args->k.scale ? take(&next, ROWS_KEYS) : NULL;
-    pass->v_scale = args->v.scale ? take(&next, ROWS_KEYS) : NULL;
+    pass->s = take(&next, (i64)pass->n_padded * pass->s_stride);
+    rows_scales_begin(pass, n_heads, in_bytes, &next);
     for (i32 r = 0; r < pass->n_rows; r++)
         pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);
     pass->all_keys = keys_of_rows(args, item, item->row_begin, item->row_begin + item->n_rows);
     rows_tiles_begin(pass, n_heads, &next);
+    pass->bytes = in_bytes ? rows_bytes_begin(args, n_heads, pass->n_padded, &next) : NULL;
     pass->mods = mod_is_used(args) ? mods : NULL;
     if (pass->mods)
         folio__mod_bind(mods, &VEC_MODS, args, item, n_heads, ROWS_KEYS, next);
@@ -172,11 +186,14 @@ static void rows_load_q(const struct rows_pass *pass)
             const u8 *src = r < pass->n_rows ? layout_row(&args->q, at.token, at.head) : NULL;
             if (rows_tiles_load_q(pass, h, r, src))
                 continue;
-            float *q = pass->q + ((i64)h * pass->n_padded + r) * pass->k_pad;
+            const i64 row = (i64)h * pass->n_padded + r;
+            float *q = pass->q + row * pass->k_pad;
             if (src)
                 widen_row((enum dtype)args->q.dtype, q, src, args->q.dim, pass->rule.q_factor);
             else
                 memset(q, 0, (size_t)pass->k_pad * sizeof *q);
+            if (pass->bytes)
+                rows_bytes_load_q(pass, row, q);
         }
 }
 

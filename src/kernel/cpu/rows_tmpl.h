@@ -12,7 +12,7 @@
  * nor pages nor the register blocking change a bit. Products are f32 at every level: pairs of bf16 halve the work, and
  * lose where it counts, from memory (docs/lab/cpu-rows.md). */
 
-/* n <= CHUNK columns of a row times the scales of their keys; 0 stays 0, whatever the scale of a key that is masked. */
+/* n columns of a row times the scales of their keys; 0 stays 0, whatever the scale of a key that is masked. */
 static void rows_scale(float *s, const float *scale, i32 n)
 {
     for (i32 col = 0; col < n; col += 16) {
@@ -22,33 +22,37 @@ static void rows_scale(float *s, const float *scale, i32 n)
     }
 }
 
-/* Scores -> weights; o rescaled where the maximum moved. */
+/* Scores of row r -> weights; o rescaled where the maximum moved. */
+static void rows_weight(const struct rows_pass *pass, const struct rows_step *step, i32 r)
+{
+    const i64 key = step->block->key + step->at, row = (i64)step->head * pass->n_padded + r;
+    const float *k_scale = rows_k_scale(pass, step), *v_scale = rows_v_scale(pass, step);
+    float *s = pass->s + r * pass->s_stride;
+    const struct keys keys = keys_within(pass->row_keys[r], key, key + step->n);
+    if (keys.begin >= keys.end) {
+        memset(s, 0, (size_t)pass->s_stride * sizeof *s);
+        return;
+    }
+    const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
+    if (k_scale)
+        rows_scale(s, k_scale, step->n);
+    if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
+        const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
+        const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
+        score_row(pass->args, &pass->rule, &at, &mods, key, lo, hi, s);
+    }
+    const float factor = weight_row(false, s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c, &pass->m[row],
+                                    pass->l + row * 16);
+    if (v_scale)
+        rows_scale(s, v_scale, step->n);
+    if (factor != 1.0f)
+        scale_row(pass->o + row * pass->v_pad, pass->v_pad, factor);
+}
+
 static void rows_weights(const struct rows_pass *pass, const struct rows_step *step)
 {
-    const i64 key = step->block->key + step->at;
-    for (i32 r = 0; r < pass->n_rows; r++) {
-        float *s = pass->s + r * CHUNK;
-        const i64 row = (i64)step->head * pass->n_padded + r;
-        const struct keys keys = keys_within(pass->row_keys[r], key, key + step->n);
-        if (keys.begin >= keys.end) {
-            memset(s, 0, CHUNK * sizeof *s);
-            continue;
-        }
-        const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
-        if (pass->k_scale)
-            rows_scale(s, pass->k_scale + step->at, step->n);
-        if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
-            const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
-            const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
-            score_row(pass->args, &pass->rule, &at, &mods, key, lo, hi, s);
-        }
-        const float factor = weight_row(false, s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c,
-                                        &pass->m[row], pass->l + row * 16);
-        if (pass->v_scale)
-            rows_scale(s, pass->v_scale + step->at, step->n);
-        if (factor != 1.0f)
-            scale_row(pass->o + row * pass->v_pad, pass->v_pad, factor);
-    }
+    for (i32 r = 0; r < pass->n_rows; r++)
+        rows_weight(pass, step, r);
 }
 
 /* Rows to fetch while a step's rows of K or V are used: row t at rows[t] + offset. */
@@ -91,6 +95,10 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
 {
     if (rows_tiles_chunk(pass, step))
         return;
+    if (pass->bytes) {
+        rows_bytes_chunk(pass, step);
+        return;
+    }
     const struct attend_args *args = pass->args;
     const i64 row = (i64)step->head * pass->n_padded;
     struct rows_ahead ahead;
@@ -116,16 +124,6 @@ static void rows_chunk(const struct rows_pass *pass, const struct rows_step *ste
         weigh((enum dtype)args->v.dtype, &work);
 }
 
-static void rows_load_scales(const struct rows_pass *pass, const struct block *block, i64 head)
-{
-    const struct attend_args *args = pass->args;
-    const i64 seq = pass->item->seq;
-    if (pass->k_scale)
-        block_scales(pass->k_scale, &args->k, &args->k_table, seq, args->page_size, block, head);
-    if (pass->v_scale)
-        block_scales(pass->v_scale, &args->v, &args->v_table, seq, args->page_size, block, head);
-}
-
 /* One block, all heads; `after` is the block that comes next. */
 static void rows_use(const struct rows_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
 {
@@ -134,11 +132,10 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
     if (pass->mods)
         folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
     rows_tiles_block(pass, block);
-    for (i32 head = 0; head < pass->n_heads; head++) {
-        rows_load_scales(pass, block, pass->head_begin + head);
+    rows_scales(pass, block);
+    for (i32 head = 0; head < pass->n_heads; head++)
         for (i32 at = 0; at < block->n; at += chunk)
             rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
-    }
     rows_tiles_block_end(pass);
 }
 
@@ -196,6 +193,8 @@ static void rows_split(const struct rows_pass *pass, struct rows_walk *walk, i64
         walk->now = next;
     }
     rows_tiles_in_order(pass);
+    if (pass->bytes)
+        rows_bytes_in_order(pass);
 }
 
 /* Has a value that is not finite reached a result? By a key that is masked, perhaps. */
@@ -267,7 +266,7 @@ static void attend_rows(const struct attend_args *args, const struct attend_item
         rows_walk_start(&pass, &walk, item->split_begin, item->split_begin + item->n_splits);
         for (i64 split = item->split_begin; split < item->split_begin + item->n_splits; split++) {
             rows_split(&pass, &walk, split);
-            if (!rows_all_finite(&pass))
+            if (!pass.bytes && !rows_all_finite(&pass))
                 rows_split_again(&pass, split);
             rows_split_done(&pass, split);
         }

@@ -10,6 +10,8 @@
 #define VEC_KERNELS folio__kernels_avx512_bf16
 #define VEC_PAIRS 1
 #define VEC_TILES 0
+#define VEC_BYTES 1 /* products of int8 in vectors; level amx has tiles */
+#include "kernel/cpu/bytes_avx512.h"
 #endif
 #include "kernel/cpu/vec_avx512.h"
 
