@@ -59,10 +59,9 @@ def fill(manager, memory, row, n, seed=0):
 
 
 def same_state(ours, theirs):
-    assert torch.equal(ours.page_table, theirs.page_table) and ours.page_table.dtype == theirs.page_table.dtype
-    assert torch.equal(ours.capacity, theirs.capacity) and ours.capacity.dtype == theirs.capacity.dtype
-    assert torch.equal(ours.physical_to_logical, theirs.physical_to_logical)
-    assert ours.physical_to_logical.dtype == theirs.physical_to_logical.dtype
+    for name in ("page_table", "capacity", "physical_to_logical"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert torch.equal(a, b) and a.dtype == b.dtype, name
     assert ours.empty_pages == theirs.empty_pages and type(ours.empty_pages) is list
 
 
@@ -299,6 +298,16 @@ def test_rows_by_batch_idx():
     torch.testing.assert_close(lse, their_lse, atol=1e-5, rtol=1e-5)
 
 
+def test_out_has_the_dims_of_query_in_memory():
+    ours, memory, query = PagedAttention(PAGES, PAGE, ROWS, "cpu"), caches(), torch.randn(3, HEADS, 5, K_D)
+    mask = create_block_mask(causal, 3, 1, 5, LOGICAL, device="cpu", BLOCK_SIZE=PAGE)
+    _ = [fill(ours, memory, row, 9) for row in range(3)]
+    given = *finite(memory), ours.get_score_mod(None), ours.convert_logical_block_mask(mask)
+    for q in (query, query.transpose(1, 2).contiguous().transpose(1, 2)):
+        ours_and_theirs = flex_attention(q, *given), torch_flex.flex_attention(q, *given)
+        torch.testing.assert_close(*ours_and_theirs, atol=1e-5, rtol=1e-5, check_stride=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("n_queries", [1, 12])
 def test_forward(dtype, n_queries):
@@ -329,8 +338,7 @@ def test_a_block_mask_of_ones_own_is_not_causal():
     got = ours.forward(q, *memory, tensor(11), mask)
     assert (got[0] - reference(q[0], k[0], v[0], everything)).abs().max() < 1e-5
     fill(ours, memory, 0, 12)
-    without = flex_attention(q, *memory, paged=ours, kv_len=tensor(11), batch_idx=tensor(0))
-    assert without.shape == got.shape
+    assert flex_attention(q, *memory, paged=ours, kv_len=tensor(11), batch_idx=tensor(0)).shape == got.shape
     short = create_block_mask(lambda b, h, i, j: j >= 0, 1, 1, 3, 5, device="cpu", BLOCK_SIZE=PAGE)
     torch.testing.assert_close(flex_attention(q, *memory, None, short, paged=ours, batch_idx=tensor(0)),
                                flex_attention(q, *memory, paged=ours, kv_len=tensor(5), batch_idx=tensor(0)))
@@ -368,13 +376,12 @@ def test_without_pages_it_is_torchs():
 def test_torch_compiles_its_own_kernel_over_our_mask():
     """The converted mask and mods are ordinary torch code: compiled they do what they do eagerly."""
     ours, memory = PagedAttention(PAGES, PAGE, ROWS, "cpu"), caches()
-    for row in range(2):
-        fill(ours, memory, row, 9 + row)
+    _ = [fill(ours, memory, row, 9 + row) for row in range(2)]
     q, kv_len = torch.randn(2, HEADS, 8, K_D), tensor(9, 10)
     mask = create_block_mask(causal, 2, 1, 8, LOGICAL, device="cpu", BLOCK_SIZE=(8, PAGE))
     converted = ours.convert_logical_block_mask(mask, tensor(0, 1), kv_len)
-    compiled = torch.compile(torch_flex.flex_attention, backend="aot_eager")
-    got = compiled(q, *finite(memory), ours.get_score_mod(alibi, kv_len), converted)
+    call = torch.compile(torch_flex.flex_attention, backend="aot_eager")
+    got = call(q, *finite(memory), ours.get_score_mod(alibi, kv_len), converted)
     want = flex_attention(q, *memory, alibi, mask, paged=ours, kv_len=kv_len, batch_idx=tensor(0, 1))
     assert np.allclose(got.numpy(), want.numpy(), atol=1e-5)
 

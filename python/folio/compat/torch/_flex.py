@@ -66,8 +66,8 @@ def paged_attention(manager, query, key, value, score_mod, block_mask, scale, en
     if block_mask is not None:
         _check_block_mask(block_mask, query, key)
         kv_lens = kv_lens.clamp(max=block_mask.seq_lengths[1])
-    out = torch.empty((B, H, Q, value.shape[-1]), dtype=query.dtype, device=query.device)
-    rows = out.transpose(1, 2).reshape(B * Q, H, -1)  # out itself when B or Q is 1
+    out = _empty_out(query, value.shape[-1])
+    rows = out.transpose(1, 2).reshape(B * Q, H, -1)  # out itself when its rows are one behind the other
     result = folio.attention(
         query.transpose(1, 2).reshape(B * Q, H, -1), key, value, layout="FLAT", page_size=manager.page_size,
         page_table=table[:, :max(manager._n_reserved, default=0)], kv_lens=kv_lens,
@@ -76,6 +76,14 @@ def paged_attention(manager, query, key, value, score_mod, block_mask, scale, en
     if rows.data_ptr() != out.data_ptr():
         out.copy_(rows.view(B, Q, H, -1).transpose(1, 2))
     return (out, result[1].view(B, Q, H).transpose(1, 2).contiguous()) if return_lse else out
+
+
+def _empty_out(query, dim):
+    """[B, H, Q, dim] with dims in memory in the order of the query's, as torch's flex_attention gives them: of a query
+    made as [B, Q, H, D], rows are never copied."""
+    B, H, Q, _ = query.shape
+    by_token = not query.is_contiguous() and query.transpose(1, 2).is_contiguous()
+    return query.new_empty((B, Q, H, dim)).transpose(1, 2) if by_token else query.new_empty((B, H, Q, dim))
 
 
 def _shorter(a, b):
