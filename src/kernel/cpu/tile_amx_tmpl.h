@@ -102,7 +102,9 @@ static void amx_load_q(const struct tile_pass *pass)
     const struct tile_amx *amx = pass->amx;
     const struct attend_args *args = pass->args;
     const float sign = pass->rule.q_factor;
-    memset(amx->q, 0, (size_t)pass->n_padded * (size_t)amx->q_stride * sizeof *amx->q);
+    const i32 first = sign == 0.0f || args->k.head_dim < amx->d ? 0 : pass->n_rows; /* of rows with zeros */
+    memset(amx->q + (i64)first * amx->q_stride, 0,
+           (size_t)(pass->n_padded - first) * (size_t)amx->q_stride * sizeof *amx->q);
     for (i32 r = 0; sign != 0.0f && r < pass->n_rows; r++) {
         const struct score_place at = tile_place(pass, r);
         u16 *q = amx->q + (i64)r * amx->q_stride;
@@ -165,7 +167,6 @@ static void amx_weights(const struct tile_pass *pass, const struct strip *strip,
 /* Rows r and r + 1. */
 static void amx_weights_two(const struct tile_pass *pass, const struct strip *strip, i32 slot, i32 r)
 {
-    ahead_fetch(strip->ahead);
     const i32 packed = strip->row + r;
     float factors[2];
     const struct tile_amx *amx = pass->amx;
@@ -193,10 +194,12 @@ struct amx_side {
     const struct strip *strip;
     i32 slot, row; /* the next row; AMX_STRIP = all are made */
     i32 due, pace; /* in 1 / 256 rows: to be made by now, and more at every step */
+    struct ahead *ahead;
 };
 
 INLINE void amx_side_step(struct amx_side *side)
 {
+    ahead_fetch(side->ahead);
     side->due += side->pace;
     for (; side->due >= 512 && side->row < AMX_STRIP; side->due -= 512, side->row += 2)
         amx_weights_two(side->pass, side->strip, side->slot, side->row);
@@ -272,7 +275,7 @@ static void amx_values(const struct tile_pass *pass, const struct strip *strip, 
 
 static void amx_strip_use(const struct tile_pass *pass, const struct strip *strip)
 {
-    struct amx_side none = { .row = AMX_STRIP }, all = { .pass = pass, .strip = strip };
+    struct amx_side none = { .row = AMX_STRIP, .ahead = strip->ahead }, all = { .pass = pass, .strip = strip };
     amx_scores(pass, strip, 0, &none);
     amx_side_finish(&all);
     amx_values(pass, strip, 0, &none);
@@ -287,7 +290,8 @@ struct amx_queue {
 };
 
 /* Scores of `next` (NULL = no more), weights of the strip before, values of the one before that. */
-static void amx_advance(const struct tile_pass *pass, struct amx_queue *queue, const struct strip *next)
+static void amx_advance(const struct tile_pass *pass, struct amx_queue *queue, const struct strip *next,
+                        struct ahead *ahead)
 {
     const struct tile_amx *amx = pass->amx;
     const i32 n = queue->n;
@@ -302,7 +306,8 @@ static void amx_advance(const struct tile_pass *pass, struct amx_queue *queue, c
                              .strip = weights,
                              .slot = (n + 1) % 2,
                              .row = weights ? 0 : AMX_STRIP,
-                             .pace = AMX_STRIP * 256 / n_steps };
+                             .pace = AMX_STRIP * 256 / n_steps,
+                             .ahead = ahead };
     if (next)
         amx_scores(pass, next, n % 2, &side);
     if (values)
@@ -317,21 +322,23 @@ static void amx_advance(const struct tile_pass *pass, struct amx_queue *queue, c
 
 static void amx_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
 {
+    const struct tile_amx *amx = pass->amx;
     const struct block *block = &at_work->block;
     const bool whole = tile_mods_begin(pass, at_work);
-    struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, pass->n_padded / 2);
+    const i64 n_steps = (i64)pass->n_padded / AMX_STRIP * (padded_32(block->n) / 32) * ((amx->d + amx->dv) / 32);
+    struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, n_steps);
     struct amx_queue queue = { .n = 0 };
     for (i32 row = 0; row < pass->n_padded; row += AMX_STRIP) {
         struct strip strip;
         if (!strip_of(pass, block, row, AMX_STRIP, &ahead, &strip))
             continue;
         if (whole)
-            amx_advance(pass, &queue, &strip);
+            amx_advance(pass, &queue, &strip, &ahead);
         else
             strip_use_pieces(pass, strip);
     }
     while (queue.weights || queue.values)
-        amx_advance(pass, &queue, NULL);
+        amx_advance(pass, &queue, NULL, &ahead);
 }
 #else
 static i32 amx_tile_rows_of(const struct attend_args *args)

@@ -273,6 +273,13 @@ static void tile_split(struct tile_pass *pass, i64 split)
     }
 }
 
+static void tile_finish_row(const struct tile_pass *pass, i32 r, const struct row_state *row)
+{
+    const struct score_place at = tile_place(pass, r);
+    finish_row(pass->args, &pass->rule, at.token, at.head, row);
+}
+
+/* To memory, to out when it is the only one, or into the total. */
 static void tile_split_done(const struct tile_pass *pass, i64 split)
 {
     for (i32 r = 0; r < pass->n_rows; r++) {
@@ -281,6 +288,10 @@ static void tile_split_done(const struct tile_pass *pass, i64 split)
         if (pass->item->partial >= 0) {
             partial_write(&pass->args->part, partial_row(pass->args, pass->item, split, pass->head, r), &done,
                           pass->dv);
+            continue;
+        }
+        if (pass->item->n_splits == 1) {
+            tile_finish_row(pass, r, &done);
             continue;
         }
         struct row_state total = { pass->total + (i64)r * pass->v_pad, pass->total_m[r], pass->total_l[r] };
@@ -294,8 +305,7 @@ static void tile_finish(const struct tile_pass *pass)
 {
     for (i32 r = 0; r < pass->n_rows; r++) {
         const struct row_state total = { pass->total + (i64)r * pass->v_pad, pass->total_m[r], pass->total_l[r] };
-        const struct score_place at = tile_place(pass, r);
-        finish_row(pass->args, &pass->rule, at.token, at.head, &total);
+        tile_finish_row(pass, r, &total);
     }
 }
 
@@ -309,12 +319,14 @@ static void attend_tile(const struct attend_args *args, const struct attend_item
         tile_load_q(&pass);
         if (pass.mods)
             folio__mod_heads(pass.mods, pass.head, 1);
-        rows_clear(pass.total, pass.total_m, pass.total_l, pass.n_padded, pass.v_pad, 1);
+        const bool totals = item->partial < 0 && item->n_splits != 1;
+        if (totals)
+            rows_clear(pass.total, pass.total_m, pass.total_l, pass.n_padded, pass.v_pad, 1);
         for (i64 split = item->split_begin; split < item->split_begin + item->n_splits; split++) {
             tile_split(&pass, split);
             tile_split_done(&pass, split);
         }
-        if (item->partial < 0)
+        if (totals)
             tile_finish(&pass);
     }
     if (pass.amx)
