@@ -57,10 +57,10 @@ static folio_status launch(const struct cuda_plan *plan, const struct cuda_probl
                                         .stream = stream,
                                         .overlaps = plan->config >= CUDA_DECODE };
     struct cuda_decode decode = plan->decode;
-    struct cu_tensor_map maps[2];
+    struct cu_tensor_map k_maps[2], v_maps[2];
     if (plan->config >= CUDA_DECODE)
-        FOLIO_TRY(folio__cuda_decode_maps(&maps[0], &maps[1], plan, &args));
-    void *parameters[] = { &args, &work, &span, &decode, &maps[0], &maps[1] }; /* the generic kernel takes three */
+        FOLIO_TRY(folio__cuda_decode_maps(k_maps, v_maps, plan, &args));
+    void *parameters[] = { &args, &work, &span, &decode, k_maps, v_maps }; /* the generic kernel takes three */
     return folio__cuda_launch(plan->device, &launch, parameters);
 }
 

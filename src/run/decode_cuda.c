@@ -11,11 +11,13 @@ enum {            /* ring.cuh and decode.cu have these numbers too */
        GOOD_SLOTS = 3, /* worth more than a second buffer of parts */
        MAX_PARTS = 2,
        N_JOBS = 2,
-       PART_EXTRA = 4 + 2,  /* floats of a row beside its columns: pitch, m, l */
-       LINE = 128,          /* bytes: 64 elements */
-       COPY_ALIGN = 16,     /* of every address and stride, for either loader */
-       MAX_BOX = 64,        /* tokens */
-       MIN_BOX = 8,         /* a swizzled box is whole 1024-byte blocks */
+       PART_EXTRA = 4 + 2, /* floats of a row beside its columns: pitch, m, l */
+       LINE = 128,         /* bytes: 64 elements */
+       COPY_ALIGN = 16,    /* of every address and stride, for either loader */
+       MAX_BOX = 64,       /* tokens */
+       MIN_BOX = 8,        /* smaller ones are fine boxes */
+       MAX_FINE_BOX = 32,
+       FINE_BYTES = 1024,   /* of a box for each warp that reads K: smaller ones take longer to issue than to read */
        FIXED_SHARED = 5120, /* what the kernel declares itself, and rounding */
        OLD_RING = 96 * 1024,
 };
@@ -43,9 +45,26 @@ static i32 box_shift(i64 page_size)
     return shift;
 }
 
+/* Tokens of a fine box: the largest divisor of the page size up to 32. */
+static i32 fine_rows(i64 page_size)
+{
+    i32 rows = MAX_FINE_BOX;
+    while (page_size % rows)
+        rows--;
+    return rows;
+}
+
 static i64 tile_of(i64 d_qk)
 {
     return d_qk <= 128 ? 2 * 16 * WARPS : 16 * WARPS;
+}
+
+/* Warps that read K, and as many V. */
+static i32 n_producers(i32 loader, const struct cuda_decode_key *key)
+{
+    if (loader == LOAD_FINE)
+        return key->rows < 32 && key->d_qk <= 128 ? 2 : 1;
+    return loader == LOAD_GATHER && key->rows == 8 ? 2 : 1;
 }
 
 static i64 slot_bytes(const struct cuda_decode_key *key)
@@ -81,6 +100,32 @@ static void share_memory(struct cuda_plan *plan, const struct cuda_decode_key *k
     plan->span.max_leaf = DECODE_LEAF;
 }
 
+/* Windows of 32 pieces for each producer that a tile of fine boxes needs, wherever in a page it begins. */
+static i32 fine_windows(i64 tile, i64 rows, i32 n_warps)
+{
+    const i64 n_boxes = (tile - (rows - 1)) / rows; /* whole ones, at least */
+    return (i32)ceil_div(tile % rows ? tile - n_boxes * (rows - 1) : tile / rows, 32 * n_warps);
+}
+
+/* By the page size and the layout. All three give the same bits. */
+static i32 choose_loader(struct cuda_decode *decode, const struct cuda_device *device, const struct attend_args *a,
+                         const struct cuda_decode_key *key)
+{
+    const bool has_maps = fits_map(&a->k) && fits_map(&a->v) && device->arch >= 90 && device->api->tensor_map_encode;
+    decode->box_shift = box_shift(a->page_size);
+    decode->box_rows = fine_rows(a->page_size);
+    decode->n_windows = 1;
+    if (has_maps && 1 << decode->box_shift >= MIN_BOX)
+        return LOAD_BOXES;
+    decode->box_shift = tile_of(key->d_qk) == MAX_BOX ? 6 : 7;
+    const i64 box_bytes = decode->box_rows * min_i64(key->d_qk, key->d_v) * 2;
+    const i32 n_warps = n_producers(LOAD_FINE, key);
+    if (!has_maps || key->d_qk > 192 || box_bytes * n_warps < FINE_BYTES)
+        return LOAD_GATHER;
+    decode->n_windows = fine_windows(tile_of(key->d_qk), decode->box_rows, n_warps);
+    return LOAD_FINE;
+}
+
 i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem *p)
 {
     const struct attend_args *a = &p->args;
@@ -88,14 +133,9 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
     struct cuda_decode_key key = { .dtype = a->q.dtype, .d_qk = a->q.dim, .d_v = a->out.dim };
     if (a->q.dtype != a->k.dtype || a->bias.dtype || a->mask.dtype || !is_copyable(&a->k) || !is_copyable(&a->v))
         return -1;
-    plan->decode.box_shift = box_shift(a->page_size);
-    plan->uses_boxes = 1 << plan->decode.box_shift >= MIN_BOX && fits_map(&a->k) && fits_map(&a->v) &&
-                       plan->device->arch >= 90 && plan->device->api->tensor_map_encode;
     key.rows = packed <= 8 ? 8 : packed <= 16 || key.d_qk > 192 ? 16 : 32;
-    key.gather = !plan->uses_boxes;
     key.full = a->softcap > 0 || a->alibi_slopes != NULL;
-    if (key.gather)
-        plan->decode.box_shift = tile_of(key.d_qk) == MAX_BOX ? 6 : 7;
+    key.loader = choose_loader(&plan->decode, plan->device, a, &key);
     const i32 id = folio__cuda_decode_id(&key);
     if (id >= 0)
         share_memory(plan, &key, packed);
@@ -104,9 +144,9 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
 
 static i32 threads(const struct cuda_decode_key *key)
 {
-    const i32 mergers = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && !key->gather)) ? 4 : 2;
-    const i32 producers = key->gather && key->rows == 8 ? 4 : 2;
-    return 32 * (WARPS + producers + mergers + (mergers == 4 && !key->gather)); /* the last: who writes jobs */
+    const bool is_gather = key->loader == LOAD_GATHER, is_box = key->loader == LOAD_BOXES;
+    const i32 mergers = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && !is_gather)) ? 4 : 2;
+    return 32 * (WARPS + 2 * n_producers(key->loader, key) + mergers + (mergers == 4 && is_box)); /* who writes jobs */
 }
 
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
@@ -118,17 +158,20 @@ void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_probl
     plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);
 }
 
-/* {64 elements, slots, dim / 64, heads, pages}: a box is 2^box_shift tokens of one head. */
+/* {64 elements, slots, dim / 64, heads, pages}: a box is some tokens of one head. Of fine boxes slots come after
+ * dim / 64: a token's lines follow one another. */
 static folio_status encode(struct cu_tensor_map *map, const struct cuda_plan *plan, const char *name,
-                           const struct pages_view *pages, const struct attend_args *a)
+                           const struct pages_view *pages, const struct attend_args *a, i32 box_rows, bool is_fine)
 {
-    const u64 dims[] = { 64, (u64)a->page_size, (u64)pages->head_dim / 64, (u64)a->n_kv_heads, (u64)pages->n_pages };
-    const u64 strides[] = { (u64)pages->slot_stride, LINE, (u64)pages->head_stride, (u64)pages->page_stride };
-    const u32 box[] = { 64, 1u << plan->decode.box_shift, (u32)pages->head_dim / 64, 1, 1 };
+    const i32 slots = is_fine ? 2 : 1, lines = is_fine ? 1 : 2;
+    u64 dims[] = { 64, 0, 0, (u64)a->n_kv_heads, (u64)pages->n_pages }, usable[4];
+    i64 strides[] = { 0, 0, pages->head_stride, pages->page_stride };
+    u32 box[] = { 64, 0, 0, 1, 1 };
     const u32 steps[] = { 1, 1, 1, 1, 1 };
-    u64 usable[4];
+    dims[slots] = (u64)a->page_size, strides[slots - 1] = pages->slot_stride, box[slots] = (u32)box_rows;
+    dims[lines] = (u64)pages->head_dim / 64, strides[lines - 1] = LINE, box[lines] = (u32)pages->head_dim / 64;
     for (i32 i = 0; i < 4; i++) /* of an extent of 1 any stride will do, but not 0 */
-        usable[i] = strides[i] ? strides[i] : COPY_ALIGN;
+        usable[i] = strides[i] ? (u64)strides[i] : COPY_ALIGN;
     const cu_result result = plan->device->api->tensor_map_encode(
         map, pages->dtype == DTYPE_F16 ? CU_TENSOR_FLOAT16 : CU_TENSOR_BFLOAT16, 5, pages->data, dims, usable, box,
         steps, 0, CU_TENSOR_SWIZZLE_128B, CU_TENSOR_PROMOTION_NONE, 0);
@@ -137,15 +180,21 @@ static folio_status encode(struct cu_tensor_map *map, const struct cuda_plan *pl
     return FOLIO_OK;
 }
 
-folio_status folio__cuda_decode_maps(struct cu_tensor_map *k, struct cu_tensor_map *v, const struct cuda_plan *plan,
+folio_status folio__cuda_decode_maps(struct cu_tensor_map k[2], struct cu_tensor_map v[2], const struct cuda_plan *plan,
                                      const struct attend_args *args)
 {
+    const i32 loader = folio__cuda_configs[plan->config].decode.loader;
     FOLIO_REQUIRE(is_copyable(&args->k) && is_copyable(&args->v), FOLIO_EINVAL,
                   "%s: data %p; this plan's kernel needs it aligned to %d bytes",
                   is_copyable(&args->k) ? "v_pages" : "k_pages",
                   (void *)(is_copyable(&args->k) ? args->v.data : args->k.data), COPY_ALIGN);
-    if (!plan->uses_boxes)
+    if (loader == LOAD_GATHER)
         return FOLIO_OK;
-    FOLIO_TRY(encode(k, plan, "k_pages", &args->k, args));
-    return encode(v, plan, "v_pages", &args->v, args);
+    const bool is_fine = loader == LOAD_FINE;
+    for (i32 i = 0; i < (is_fine ? 2 : 1); i++) {
+        const i32 rows = i ? 1 : is_fine ? plan->decode.box_rows : 1 << plan->decode.box_shift;
+        FOLIO_TRY(encode(&k[i], plan, "k_pages", &args->k, args, rows, is_fine));
+        FOLIO_TRY(encode(&v[i], plan, "v_pages", &args->v, args, rows, is_fine));
+    }
+    return FOLIO_OK;
 }

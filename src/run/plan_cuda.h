@@ -16,7 +16,6 @@ struct cuda_plan {
     i32 error_index; /* of its record; 0: the one of calls without a plan */
     i32 block;       /* threads */
     i32 n_kv_heads;
-    bool uses_boxes; /* the decode kernel with tensor maps */
     struct cuda_decode decode;
     size_t shared_bytes;
     struct cuda_span span;
@@ -38,12 +37,13 @@ folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct 
 folio_status folio__cuda_plan_indices(const void **device, const struct cuda_plan *plan, i32 which,
                                       const struct cuda_indices *indices, cu_stream stream);
 
-/* The row of the decode kernel for a problem, or -1: then decode and uses_boxes mean nothing. */
+/* The row of the decode kernel for a problem, or -1: then decode means nothing. */
 i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem *problem);
 /* Its block, shared memory, groups. */
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *problem);
-/* Maps of K and V for one call. EINVAL when data is not where the copy engine can read. */
-folio_status folio__cuda_decode_maps(struct cu_tensor_map *k, struct cu_tensor_map *v, const struct cuda_plan *plan,
+/* Maps of K and V, of boxes and of single tokens, for one call. EINVAL when data is not where the copy engine can
+ * read. */
+folio_status folio__cuda_decode_maps(struct cu_tensor_map k[2], struct cu_tensor_map v[2], const struct cuda_plan *plan,
                                      const struct attend_args *args);
 
 #endif

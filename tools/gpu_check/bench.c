@@ -258,7 +258,7 @@ static double time_probe(struct rig *rig, struct setup *s, folio_plan *plan, fol
         return 0;
     if (key->rows != 8)
         return 0;
-    MUST(folio__cuda_function(&inner->attend_function, inner->device, CUDA_PROBE + !inner->uses_boxes, 0));
+    MUST(folio__cuda_function(&inner->attend_function, inner->device, CUDA_PROBE + key->loader, 0));
     const double us = time_attend(rig, s, plan, args, repeats);
     inner->attend_function = own;
     return us;

@@ -112,13 +112,16 @@ static void run(struct rig *rig)
             c.q_lens[b] = 1 + b % 3;
         check_case(rig, &c, "rows=32 boxes");
         c = cut_batch(i + 10, batch, most);
-        c.page_size = 1;
-        check_case(rig, &c, "rows=8 gather");
+        c.page_size = 9;
+        check_case(rig, &c, "rows=8 fine");
         c.softcap = 20, c.alibi = true;
-        check_case(rig, &c, "rows=8 gather full");
+        check_case(rig, &c, "rows=8 fine full");
         c = cut_batch(i + 20, batch, most);
         c.d_qk = c.d_v = 256, c.q_dtype = c.page_dtype = DTYPE_F16;
         check_case(rig, &c, "f16 d=256/256 rows=8 boxes");
+        c.page_size = 1;
+        check_case(rig, &c, "f16 d=256/256 rows=8 gather");
+        c.page_size = 16;
         c.d_qk = c.d_v = 80;
         check_case(rig, &c, "generic");
     }

@@ -10,8 +10,9 @@
 #include "bench.h"
 
 static const struct check *const checks[] = {
-    &check_pages,    &check_merge,     &check_attend,   &check_invariance, &check_graph,     &check_bad_input,
-    &check_big_pool, &check_host_cost, &check_contexts, &check_stress,     &check_by_copies, &check_generic,
+    &check_pages,     &check_merge,     &check_attend,    &check_invariance, &check_graph,
+    &check_bad_input, &check_big_pool,  &check_host_cost, &check_contexts,   &check_stress,
+    &check_loaders,   &check_by_copies, &check_generic,
 };
 
 static double seconds(void)

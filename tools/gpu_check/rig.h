@@ -69,7 +69,7 @@ struct check {
     void (*run)(struct rig *rig);
 };
 extern const struct check check_attend, check_invariance, check_graph, check_bad_input, check_big_pool, check_pages,
-    check_merge, check_host_cost, check_contexts, check_stress, check_by_copies, check_generic;
+    check_merge, check_host_cost, check_contexts, check_stress, check_loaders, check_by_copies, check_generic;
 
 void bench(struct rig *rig, const char *json_path);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/dtype.h"
+#include "kernel/cuda/device/work.h"
 
 #define DEVICE "kernel/cuda/device/"
 
@@ -16,7 +17,9 @@
     X("f32", 1, "f16", 2)   \
     X("f32", 1, "bf16", 3)
 
-FOLIO_STATIC_ASSERT(DTYPE_F32 == 1 && DTYPE_F16 == 2 && DTYPE_BF16 == 3, "the defines below are these values");
+FOLIO_STATIC_ASSERT(DTYPE_F32 == 1 && DTYPE_F16 == 2 && DTYPE_BF16 == 3 && LOAD_BOXES == 0 && LOAD_GATHER == 1 &&
+                        LOAD_FINE == 2,
+                    "the defines below are these values");
 
 #define GENERIC_ROW(q_name, q, page_name, page)        \
     { .name = "generic q=" q_name " pages=" page_name, \
@@ -24,30 +27,34 @@ FOLIO_STATIC_ASSERT(DTYPE_F32 == 1 && DTYPE_F16 == 2 && DTYPE_BF16 == 3, "the de
       .symbols = { "folio_generic" },                  \
       .defines = { "-DCONFIG_Q_DTYPE=" #q, "-DCONFIG_PAGE_DTYPE=" #page } },
 
-/* K1a. Boxes need 9.0; head_dim 256 has registers for 16 rows at most. */
-#define DECODE_ROW(row_name, probe, type, qk, v, n_rows, by_gather, is_full)                                    \
+/* K1a. Boxes need 9.0; head_dim 256 has registers for 16 rows at most, and its fine boxes would share banks by four. */
+#define DECODE_ROW(row_name, probe, type, qk, v, n_rows, loader, is_full)                                       \
     { .name = row_name,                                                                                         \
       .file = DEVICE "decode.cu",                                                                               \
       .symbols = { "folio_decode" },                                                                            \
       .defines = { "-DCONFIG_DTYPE=" #type, "-DCONFIG_D_QK=" #qk, "-DCONFIG_D_V=" #v, "-DCONFIG_ROWS=" #n_rows, \
-                   "-DCONFIG_GATHER=" #by_gather, "-DCONFIG_FULL=" #is_full, "-DCONFIG_PROBE=" #probe },        \
-      .min_arch = by_gather ? 80 : 90,                                                                          \
-      .decode = { type, qk, v, n_rows, by_gather, is_full } },
+                   "-DCONFIG_LOADER=" #loader, "-DCONFIG_FULL=" #is_full, "-DCONFIG_PROBE=" #probe },           \
+      .min_arch = loader == LOAD_GATHER ? 80 : 90,                                                              \
+      .decode = { type, qk, v, n_rows, loader, is_full } },
 #define DECODE_FULL(n, type, qk, v, rows)                                                             \
     DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " boxes", 0, type, qk, v, rows, 0, 0)      \
     DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " boxes full", 0, type, qk, v, rows, 0, 1) \
     DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " gather", 0, type, qk, v, rows, 1, 0)     \
     DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " gather full", 0, type, qk, v, rows, 1, 1)
+#define DECODE_FINE(n, type, qk, v, rows)                                                       \
+    DECODE_FULL(n, type, qk, v, rows)                                                           \
+    DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " fine", 0, type, qk, v, rows, 2, 0) \
+    DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " fine full", 0, type, qk, v, rows, 2, 1)
 #define DECODE_DIMS(n, type)           \
-    DECODE_FULL(n, type, 64, 64, 8)    \
-    DECODE_FULL(n, type, 64, 64, 16)   \
-    DECODE_FULL(n, type, 64, 64, 32)   \
-    DECODE_FULL(n, type, 128, 128, 8)  \
-    DECODE_FULL(n, type, 128, 128, 16) \
-    DECODE_FULL(n, type, 128, 128, 32) \
-    DECODE_FULL(n, type, 192, 128, 8)  \
-    DECODE_FULL(n, type, 192, 128, 16) \
-    DECODE_FULL(n, type, 192, 128, 32) \
+    DECODE_FINE(n, type, 64, 64, 8)    \
+    DECODE_FINE(n, type, 64, 64, 16)   \
+    DECODE_FINE(n, type, 64, 64, 32)   \
+    DECODE_FINE(n, type, 128, 128, 8)  \
+    DECODE_FINE(n, type, 128, 128, 16) \
+    DECODE_FINE(n, type, 128, 128, 32) \
+    DECODE_FINE(n, type, 192, 128, 8)  \
+    DECODE_FINE(n, type, 192, 128, 16) \
+    DECODE_FINE(n, type, 192, 128, 32) \
     DECODE_FULL(n, type, 256, 256, 8)  \
     DECODE_FULL(n, type, 256, 256, 16)
 
@@ -57,8 +64,9 @@ const struct cuda_config folio__cuda_configs[CUDA_N_CONFIGS] = {
       .file = DEVICE "pages.cu",
       .symbols = { "folio_append", "folio_gather", "folio_copy", "folio_lay" } },
     { .name = "merge", .file = DEVICE "merge.cu", .symbols = { "folio_merge" } },
-    GENERIC_PAIRS(GENERIC_ROW) DECODE_ROW("read probe bf16 d=128 boxes", 1, 3, 128, 128, 8, 0, 0)
-        DECODE_ROW("read probe bf16 d=128 gather", 1, 3, 128, 128, 8, 1, 0) DECODE_DIMS("f16", 2) DECODE_DIMS("bf16", 3)
+    GENERIC_PAIRS(GENERIC_ROW) DECODE_ROW("read probe bf16 d=128 boxes", 1, 3, 128, 128, 8, 0,
+                                          0) DECODE_ROW("read probe bf16 d=128 gather", 1, 3, 128, 128, 8, 1, 0)
+        DECODE_ROW("read probe bf16 d=128 fine", 1, 3, 128, 128, 8, 2, 0) DECODE_DIMS("f16", 2) DECODE_DIMS("bf16", 3)
 };
 
 i32 folio__cuda_decode_id(const struct cuda_decode_key *key)

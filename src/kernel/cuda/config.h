@@ -10,9 +10,9 @@ enum cuda_config_id {
     CUDA_PAGES,
     CUDA_MERGE,
     CUDA_GENERIC,                  /* + pair of q and page dtypes */
-    CUDA_PROBE = CUDA_GENERIC + 5, /* + gather: the decode kernel's loaders alone, to measure reading */
-    CUDA_DECODE = CUDA_PROBE + 2,  /* + what folio__cuda_decode_id finds */
-    CUDA_N_CONFIGS = CUDA_DECODE + 2 * 44,
+    CUDA_PROBE = CUDA_GENERIC + 5, /* + loader: the decode kernel's loaders alone, to measure reading */
+    CUDA_DECODE = CUDA_PROBE + 3,  /* + what folio__cuda_decode_id finds */
+    CUDA_N_CONFIGS = CUDA_DECODE + 2 * 62,
 };
 
 enum { CUDA_MAX_DEFINES = 8, CUDA_MAX_SYMBOLS = 4, CUDA_MIN_ARCH = 80 };
@@ -26,7 +26,7 @@ struct cuda_config {
     i32 min_arch;                          /* 0 = CUDA_MIN_ARCH */
     struct cuda_decode_key {
         i32 dtype, d_qk, d_v, rows; /* enum dtype; 8, 16 or 32 rows of a tile */
-        i32 gather, full;           /* pages not through the copy engine; softcap and ALiBi */
+        i32 loader, full;           /* LOAD_BOXES .. of work.h; softcap and ALiBi */
     } decode;
 };
 

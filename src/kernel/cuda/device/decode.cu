@@ -5,7 +5,7 @@
  * mergers.
  *
  * Compiled for CONFIG_DTYPE (of q and pages), CONFIG_D_QK, CONFIG_D_V, CONFIG_ROWS (8, 16 or 32 rows of a tile),
- * CONFIG_GATHER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
+ * CONFIG_LOADER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
 #include "kernel/cuda/device/fragments.cuh"
 #include "kernel/cuda/device/jobs.cuh"
 #define TREE_WARPS MERGER_WARPS
@@ -150,33 +150,39 @@ DEVICE void consume(struct shared *sh, u8 *memory, const struct attend_args *a, 
 
 /* ---- producers */
 
-/* lines and code are constants here, and then everywhere below. */
-DEVICE void produce(struct source *s, i32 lines, i32 code, struct shared *sh, u8 *memory, const struct attend_args *a,
-                    const struct cuda_work *work, const struct cuda_span *span, const struct cuda_decode *decode)
+DEVICE void produce(bool is_v, const struct tensor_maps *maps, struct shared *sh, u8 *memory,
+                    const struct attend_args *a, const struct cuda_work *work, const struct cuda_span *span,
+                    const struct cuda_decode *decode)
 {
-    const bool writes_jobs = !HAS_CLERK && code == CUDA_ERROR_V_PAGE && s->part == 0;
+    struct source s = { is_v ? &a->v : &a->k, is_v ? &a->v_table : &a->k_table, maps, is_v ? &sh->v : &sh->k,
+                        is_v ? v_slots(memory, decode) : memory };
+    s.part = ((i32)threadIdx.x / 32 - CONSUMER_WARPS) % PRODUCERS;
+    s.lines = is_v ? V_LINES : K_LINES;
+    s.code = is_v ? CUDA_ERROR_V_PAGE : CUDA_ERROR_PAGE;
+    const bool writes_jobs = !HAS_CLERK && is_v && s.part == 0;
     const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
     struct share share = start->first;
     struct walk walk = start->walk;
     struct place place = { 0, 0 }, job = { 0, 0 };
     u64 policy = 0;
-    s->lines = lines;
-    s->code = code;
-    s->page_size = (u32)a->page_size;
-    s->error = work->error;
-    s->head = (i32)blockIdx.x % a->n_kv_heads;
-    s->n_slots = decode->n_slots;
-    s->box_shift = decode->box_shift;
-#if !CONFIG_GATHER
+    s.page_size = (u32)a->page_size;
+    s.error = work->error;
+    s.head = (i32)blockIdx.x % a->n_kv_heads;
+    s.n_slots = decode->n_slots;
+    s.box_shift = decode->box_shift;
+    s.box_rows = decode->box_rows;
+    s.box_inverse = (65535u + (u32)decode->box_rows) / (u32)decode->box_rows;
+    s.n_windows = decode->n_windows;
+#if CONFIG_LOADER != LOAD_GATHER
     policy = policy_evict_first();
 #endif
     for (; !share_is_none(&share); share = walk_next(&walk, span, work)) {
         if (writes_jobs)
-            write_job(sh, q_slots(memory, decode), &job, a, span, &share, s->head);
-        load_share(s, &share, &place, policy);
+            write_job(sh, q_slots(memory, decode), &job, a, span, &share, s.head);
+        load_share(&s, &share, &place, policy);
     }
     if (writes_jobs)
-        write_job(sh, q_slots(memory, decode), &job, a, span, &share, s->head);
+        write_job(sh, q_slots(memory, decode), &job, a, span, &share, s.head);
 }
 
 /* ---- the clerk */
@@ -262,9 +268,10 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
 
 /* ---- the block */
 
-DEVICE void make_barriers(struct shared *sh, i32 n_slots)
+DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
 {
-    const i32 fills = CONFIG_GATHER ? PRODUCERS * 33 : 1; /* every lane's copies, and a word that all were issued */
+    /* every lane's copies, and a word that all were issued; or the word that tells how many bytes come */
+    const i32 fills = CONFIG_LOADER == LOAD_GATHER ? PRODUCERS * 33 : PRODUCERS * n_windows;
     const i32 i = (i32)threadIdx.x;
     if (i < n_slots) {
         barrier_init(&sh->k.full[i], fills);
@@ -280,7 +287,7 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots)
         barrier_init(&sh->part_full[i], CONSUMER_WARPS);
         barrier_init(&sh->part_empty[i], MERGER_WARPS);
     }
-#if !CONFIG_GATHER
+#if CONFIG_LOADER != LOAD_GATHER
     barriers_visible_to_copies();
 #endif
     __syncthreads();
@@ -289,31 +296,33 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots)
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     folio_decode(const __grid_constant__ struct attend_args a, const __grid_constant__ struct cuda_work work,
                  const __grid_constant__ struct cuda_span span, const __grid_constant__ struct cuda_decode decode,
-                 const __grid_constant__ struct tensor_map k_map, const __grid_constant__ struct tensor_map v_map)
+                 const __grid_constant__ struct tensor_maps k_maps, const __grid_constant__ struct tensor_maps v_maps)
 {
     extern __shared__ __align__(1024) u8 dynamic[];
     __shared__ struct shared sh;
     u8 *memory = dynamic + (-shared_address(dynamic) & 1023);
     const i32 warp = (i32)threadIdx.x / 32;
-    make_barriers(&sh, decode.n_slots);
-#if !CONFIG_GATHER
+    make_barriers(&sh, decode.n_slots, decode.n_windows);
+#if CONFIG_LOADER != LOAD_GATHER
     if (threadIdx.x == 32 * CONSUMER_WARPS) { /* a lane of the first producer */
-        map_prefetch(&k_map);
-        map_prefetch(&v_map);
+        map_prefetch(&k_maps.box);
+        map_prefetch(&v_maps.box);
     }
 #endif
     grid_wait(); /* all above may run beside the end of the grid before */
     grid_launch_next();
     if (warp < CONSUMER_WARPS) {
         consume(&sh, memory, &a, &work, &decode);
-    } else if (warp < CONSUMER_WARPS + PRODUCERS) {
-        struct source s = { &a.k, &a.k_table, &k_map, &sh.k, memory };
-        s.part = warp - CONSUMER_WARPS;
-        produce(&s, K_LINES, CUDA_ERROR_PAGE, &sh, memory, &a, &work, &span, &decode);
     } else if (warp < CONSUMER_WARPS + 2 * PRODUCERS) {
-        struct source s = { &a.v, &a.v_table, &v_map, &sh.v, v_slots(memory, &decode) };
-        s.part = warp - CONSUMER_WARPS - PRODUCERS;
-        produce(&s, V_LINES, CUDA_ERROR_V_PAGE, &sh, memory, &a, &work, &span, &decode);
+        const bool is_v = warp >= CONSUMER_WARPS + PRODUCERS;
+        /* One code for K and V: loops of their own would not stay in the instruction cache beside the consumers' and
+         * the mergers'. Only 16-byte copies, whose addresses are most of the work, gain by knowing which they are. */
+        if (CONFIG_LOADER != LOAD_GATHER)
+            produce(is_v, is_v ? &v_maps : &k_maps, &sh, memory, &a, &work, &span, &decode);
+        else if (is_v)
+            produce(true, &v_maps, &sh, memory, &a, &work, &span, &decode);
+        else
+            produce(false, &k_maps, &sh, memory, &a, &work, &span, &decode);
     } else if (HAS_CLERK && warp == CLERK) {
         write_jobs(&sh, memory, &a, &work, &span, &decode);
     } else if (!CONFIG_PROBE) {

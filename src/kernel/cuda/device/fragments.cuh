@@ -13,6 +13,8 @@ enum {
     AT_ONCE = ROW_TILES > 2 ? 1 : ROW_TILES, /* row tiles whose scores are in registers at a time */
     K_STEPS = CONFIG_D_QK / 16,
     COLUMN_TILES = CONFIG_D_V / 16,
+    IS_FINE = CONFIG_LOADER == LOAD_FINE,
+    K_SWIZZLES = IS_FINE && K_LINES == 3 ? 3 : 1, /* of 1, 2 or 4 lines the others are the first's, but for some bits */
     Q_STAYS = ROW_TILES * K_STEPS <= 16, /* Q in registers; else read again for every tile: there are too few */
 };
 
@@ -24,11 +26,12 @@ struct fragments {
 
 /* What every tile needs. */
 struct consumer {
-    u32 k_slots, v_slots;                                       /* shared addresses */
-    u32 q;                                                      /* of the job */
-    struct place tile;                                          /* in both rings */
-    u32 k_offset[STEPS], v_offset[STEPS], k_swizzle, v_swizzle; /* of this lane's line */
-    u32 line_step;                                              /* bytes from a token's line to its next 64 elements */
+    u32 k_slots, v_slots;                 /* shared addresses */
+    u32 q;                                /* of the job */
+    struct place tile;                    /* in both rings */
+    u32 k_offset[STEPS], v_offset[STEPS]; /* of this lane's token */
+    u32 k_swizzle[K_SWIZZLES], v_swizzle; /* of the piece that this lane reads first, by line */
+    u32 line_step;                        /* bytes from a token's line to its next 64 elements */
 };
 
 /* Q of 8 rows for two steps of 16 elements. */
@@ -51,6 +54,12 @@ DEVICE void load_q(struct fragments *f, const struct consumer *c)
         }
 }
 
+/* Of this lane's token and a line of it. */
+DEVICE u32 k_swizzle(const struct consumer *c, i32 line)
+{
+    return K_SWIZZLES == 3 ? c->k_swizzle[line % K_SWIZZLES] : c->k_swizzle[0] ^ (u32)(IS_FINE ? line * 16 : 0);
+}
+
 /* Dot products of 16 tokens with the rows of AT_ONCE row tiles from t0 on. */
 DEVICE void scores(float s[AT_ONCE][4], const struct fragments *f, i32 t0, u32 k_line, const struct consumer *c)
 {
@@ -65,7 +74,8 @@ DEVICE void scores(float s[AT_ONCE][4], const struct fragments *f, i32 t0, u32 k
         u32 x[2][4];
 #pragma unroll
         for (i32 i = 0; i < 2; i++)
-            load_matrices(x[i], k_line + (u32)((k + i) / 4) * c->line_step + (c->k_swizzle ^ (u32)((k + i) % 4 * 32)));
+            load_matrices(x[i], k_line + (u32)((k + i) / 4) * c->line_step +
+                                    (k_swizzle(c, (k + i) / 4) ^ (u32)((k + i) % 4 * 32)));
 #pragma unroll
         for (i32 t = 0; t < AT_ONCE; t++) {
             u32 q[4];
@@ -164,7 +174,8 @@ DEVICE void add_values(struct fragments *f, const u32 p[ROW_TILES][2], u32 v_lin
 #pragma unroll
     for (i32 n = 0; n < COLUMN_TILES; n++) {
         u32 x[4];
-        load_matrices_transposed(x, v_line + (u32)(n / 4) * c->line_step + (c->v_swizzle ^ (u32)(n % 4 * 32)));
+        load_matrices_transposed(x, v_line + (u32)(n / 4) * c->line_step +
+                                        (c->v_swizzle ^ (u32)((IS_FINE ? n / 4 * 16 : 0) ^ n % 4 * 32)));
         if (is_edge)
             x[0] &= mask[0], x[1] &= mask[0], x[2] &= mask[1], x[3] &= mask[1];
 #pragma unroll
@@ -226,7 +237,9 @@ DEVICE void find_lines(struct consumer *c, i32 box_shift)
         c->k_offset[step] = token_offset(first + k_row, box_shift, K_LINES);
         c->v_offset[step] = token_offset(first + v_row, box_shift, V_LINES);
     }
-    c->k_swizzle = (u32)((lane / 16 ^ lane % 8) * 16);
-    c->v_swizzle = (u32)((lane / 8 % 2 ^ lane % 8) * 16);
-    c->line_step = (u32)LINE << box_shift;
+#pragma unroll
+    for (i32 i = 0; i < K_SWIZZLES; i++)
+        c->k_swizzle[i] = (u32)((lane / 16 ^ (lane % 8 * (IS_FINE ? K_LINES : 1) + i) % 8) * 16);
+    c->v_swizzle = (u32)((lane / 8 % 2 ^ lane % 8 * (IS_FINE ? V_LINES : 1) % 8) * 16);
+    c->line_step = CONFIG_LOADER == LOAD_FINE ? (u32)LINE : (u32)LINE << box_shift;
 }

@@ -2,29 +2,45 @@
  * loader.cuh: producer warps: pages -> slots of a ring, through a page table.
  *
  * Box loader: lane j knows the page of the j-th box of a window of 32, the next window's ids are already on their
- * way, and issues that box itself. Gather loader (strides or page sizes that boxes can't take): 16-byte copies,
- * token by token. */
+ * way, and issues that box itself. Fine loader (page sizes that are no multiple of 8): the boxes that fit into a tile
+ * whole, and the tokens before and behind them one by one. Gather loader (strides that boxes can't take, devices
+ * without them): 16-byte copies, token by token. */
 #pragma once
 #include "kernel/cuda/device/error.cuh"
 #include "kernel/cuda/device/ring.cuh"
 
-struct source { /* K or V; lines and code are constants where this is inlined */
+struct tensor_maps {
+    struct tensor_map box;
+#if CONFIG_LOADER == LOAD_FINE
+    struct tensor_map token; /* the same with boxes of one token */
+#endif
+};
+
+struct source { /* K or V */
     const struct pages_view *pages;
     const struct table_view *table;
-    const struct tensor_map *map;
+    const struct tensor_maps *maps;
     struct ring *ring;
-    u8 *slots; /* [n_slots][TILE][lines][LINE] shared */
-    u32 page_size;
+    u8 *slots;       /* [n_slots][TILE][lines][LINE] shared */
+    i32 lines, part; /* part: which of PRODUCERS parts of every tile */
+    i32 code;        /* of a bad page */
+    i32 head, n_slots, box_shift, box_rows, n_windows;
+    u32 page_size, box_inverse; /* 2^16 / box_rows, up */
     struct cuda_error *error;
-    i32 head, n_slots, lines, box_shift, code;
-    i32 part; /* gather: which of PRODUCERS parts of every tile */
 };
 
 /* A page table entry on its way: nothing looks at low and high before it is needed. */
 struct entry {
     u32 low, high;
-    i32 token; /* -1 = none was asked for */
+    u32 column;
+    i32 slot; /* in the page; -1 = none was asked for */
 };
+
+/* Lines of a token. */
+DEVICE i32 lines_of(const struct source *s)
+{
+    return K_LINES == V_LINES ? K_LINES : s->lines;
+}
 
 struct page_slot {
     i32 id, slot; /* id -1 = not a page (reported), or none was asked for */
@@ -37,42 +53,41 @@ DEVICE i64 table_row(const struct table_view *table, i32 seq)
 
 DEVICE struct entry entry_load(const struct source *s, i64 row, i32 token, i32 behind)
 {
-    struct entry e = { 0, 0, -1 };
+    struct entry e = { 0, 0, 0, -1 };
     if (token >= behind)
         return e;
-    const i64 at = row + (u32)token / s->page_size;
+    e.column = (u32)token / s->page_size;
+    const i64 at = row + e.column;
     const u32 *words = (const u32 *)s->table->ids + (s->table->ids_are_i64 ? 2 * at : at);
     e.low = words[0];
     if (s->table->ids_are_i64)
         e.high = words[1];
-    e.token = token;
+    e.slot = (i32)((u32)token - e.column * s->page_size);
     return e;
 }
 
 DEVICE struct page_slot entry_use(const struct source *s, i32 seq, const struct entry *e)
 {
-    struct page_slot p = { -1, 0 };
-    if (e->token < 0)
+    struct page_slot p = { -1, e->slot };
+    if (e->slot < 0)
         return p;
     const i64 id = s->table->ids_are_i64 ? (i64)((u64)e->high << 32 | e->low) : (i64)(i32)e->low;
-    const u32 column = (u32)e->token / s->page_size;
-    p.slot = (i32)((u32)e->token - column * s->page_size);
     if (id >= 0 && id < s->pages->n_pages)
         p.id = (i32)id;
     else
-        report_error(s->error, s->code, seq, column, id);
+        report_error(s->error, s->code, seq, e->column, id);
     return p;
 }
 
-#if !CONFIG_GATHER
+#if CONFIG_LOADER == LOAD_BOXES
 DEVICE void load_share(const struct source *s, const struct share *share, struct place *place, u64 policy)
 {
-    const i32 lane = threadIdx.x & 31, box_rows = 1 << s->box_shift, box_bytes = box_rows * s->lines * LINE;
+    const i32 lane = threadIdx.x & 31, box_rows = 1 << s->box_shift, box_bytes = box_rows * lines_of(s) * LINE;
     const struct unit *u = &share->unit;
     const i64 row = table_row(s->table, u->seq);
     i32 window = -1;
     struct page_slot here = { -1, 0 };
-    struct entry next = { 0, 0, -1 };
+    struct entry next = { 0, 0, 0, -1 };
     for (i32 leaf = share->begin; leaf < share->end; leaf++) {
         const struct tiles tiles = tiles_of(&u->keys, u->leaf, leaf);
         for (i32 token = tiles.begin; token < tiles.end; token += TILE) {
@@ -97,10 +112,115 @@ DEVICE void load_share(const struct source *s, const struct share *share, struct
             }
             __syncwarp();
             if (is_mine && here.id >= 0)
-                box_5d(shared_address(s->slots + place->slot * (TILE * s->lines * LINE)) + (u32)(mine * box_bytes),
-                       s->map, full, here.slot, s->head, here.id, policy);
+                box_5d(shared_address(s->slots + place->slot * (TILE * lines_of(s) * LINE)) + (u32)(mine * box_bytes),
+                       &s->maps->box, full, here.slot, s->head, here.id, policy);
             place_next(place, s->n_slots);
         }
+    }
+}
+#elif CONFIG_LOADER == LOAD_FINE
+/* A tile in pieces, in order: n_head tokens of a box that begins before it, n_boxes whole boxes, and tokens of the box
+ * that would end behind it. */
+struct pieces {
+    i32 begin, n_head, n_boxes, n;
+};
+
+/* x / box_rows where x <= 2 * TILE. */
+DEVICE i32 div_rows(const struct source *s, i32 x)
+{
+    return (i32)((u32)x * s->box_inverse >> 16);
+}
+
+DEVICE struct pieces pieces_of(const struct source *s, i32 begin, i32 end)
+{
+    const i32 rows = s->box_rows, n_tokens = min(TILE, end - begin), into = (i32)((u32)begin % (u32)rows);
+    struct pieces p = { begin, min(into ? rows - into : 0, n_tokens), 0, 0 };
+    const i32 rest = n_tokens - p.n_head;
+    p.n_boxes = div_rows(s, min(TILE - p.n_head, rest + rows - 1));
+    p.n = p.n_head + p.n_boxes + max(rest - p.n_boxes * rows, 0);
+    return p;
+}
+
+/* 32 pieces of each producer, one a lane. */
+struct window {
+    struct tiles tiles;
+    struct pieces pieces;
+    i32 leaf, token, index;
+};
+
+/* False when the unit has no more. */
+DEVICE bool window_next(struct window *w, const struct source *s, const struct unit *u, i32 end)
+{
+    if (++w->index < s->n_windows)
+        return true;
+    w->index = 0;
+    w->token += TILE;
+    while (w->token >= w->tiles.end) {
+        if (++w->leaf >= end)
+            return false;
+        w->tiles = tiles_of(&u->keys, u->leaf, w->leaf);
+        w->token = w->tiles.begin;
+    }
+    w->pieces = pieces_of(s, w->token, w->tiles.end);
+    return true;
+}
+
+DEVICE i32 my_piece(const struct source *s, const struct window *w)
+{
+    return (w->index * 32 + (i32)(threadIdx.x & 31)) * PRODUCERS + s->part;
+}
+
+/* The first token of piece i, from the tile's first on. */
+DEVICE i32 piece_at(const struct source *s, const struct pieces *p, i32 i)
+{
+    return i + clamp(i - p->n_head, 0, p->n_boxes) * (s->box_rows - 1);
+}
+
+DEVICE struct entry piece_load(const struct source *s, i64 row, const struct window *w)
+{
+    const i32 i = my_piece(s, w), token = w->token + piece_at(s, &w->pieces, i);
+    return entry_load(s, row, token, i < w->pieces.n ? 0x7fffffff : 0);
+}
+
+/* A window's boxes. A page that is none is read as page 0: nothing of the sequence's result will stay. */
+DEVICE void copy_window(const struct source *s, i32 seq, const struct window *w, const struct entry *e,
+                        const struct place *place, u64 policy)
+{
+    u64 *full = &s->ring->full[place->slot];
+    const i32 i = my_piece(s, w), line_bytes = lines_of(s) * LINE;
+    const bool is_mine = i < w->pieces.n, is_box = (u32)(i - w->pieces.n_head) < (u32)w->pieces.n_boxes;
+    const struct page_slot at = entry_use(s, seq, e);
+    const i32 n_pieces = __popc(__ballot_sync(~0u, is_mine)), n_boxes = __popc(__ballot_sync(~0u, is_box));
+    const bool is_bad = __any_sync(~0u, is_mine && at.id < 0);
+    if (w->index == 0)
+        barrier_wait(&s->ring->empty[place->slot], place->phase ^ 1);
+    if ((threadIdx.x & 31) == 0) {
+        u8 *flag = &s->ring->is_bad[place->slot][s->part];
+        *flag = is_bad || (w->index > 0 && *flag);
+        barrier_expect(full, (u32)((n_pieces + n_boxes * (s->box_rows - 1)) * line_bytes));
+    }
+    __syncwarp();
+    const u32 to = shared_address(s->slots) + (u32)(place->slot * TILE + piece_at(s, &w->pieces, i)) * (u32)line_bytes;
+    if (is_mine)
+        fine_box_5d(to, is_box ? &s->maps->box : &s->maps->token, full, at.slot, s->head, max(at.id, 0), policy);
+}
+
+DEVICE void load_share(const struct source *s, const struct share *share, struct place *place, u64 policy)
+{
+    const struct unit *u = &share->unit;
+    const i64 row = table_row(s->table, u->seq);
+    struct window next = { { 0, 0 }, { 0, 0, 0, 0 }, share->begin - 1, 0, s->n_windows };
+    bool goes_on = window_next(&next, s, u, share->end);
+    struct entry fetched = piece_load(s, row, &next);
+    while (goes_on) {
+        const struct window here = next;
+        const struct entry entry = fetched;
+        goes_on = window_next(&next, s, u, share->end);
+        if (goes_on)
+            fetched = piece_load(s, row, &next);
+        copy_window(s, u->seq, &here, &entry, place, policy);
+        if (here.index == s->n_windows - 1)
+            place_next(place, s->n_slots);
     }
 }
 #else
@@ -118,7 +238,7 @@ DEVICE void load_entries(struct entry entries[LANE_TOKENS], const struct source 
 /* Copies of 32 tokens from `first` of the tile on; offset: of this lane's token, -1 = none. */
 DEVICE void copy_rows(const struct source *s, u32 slot, i64 offset, i32 first)
 {
-    const i32 lane = threadIdx.x & 31, pieces = s->lines * 8;
+    const i32 lane = threadIdx.x & 31, pieces = lines_of(s) * 8;
 #pragma unroll 8
     for (i32 i = 0; i < pieces; i++) {
         const i32 at = i * 32 + lane, token = at / pieces, piece = at % pieces, line = first + token;
@@ -136,10 +256,10 @@ DEVICE bool copy_tile(const struct source *s, i32 seq, const struct entry entrie
 #pragma unroll
     for (i32 i = 0; i < LANE_TOKENS; i++) {
         const struct page_slot row = entry_use(s, seq, &entries[i]);
-        is_bad |= row.id < 0 && entries[i].token >= 0;
+        is_bad |= row.id < 0 && entries[i].slot >= 0;
         const i64 offset =
             row.id * s->pages->page_stride + row.slot * s->pages->slot_stride + s->head * s->pages->head_stride;
-        copy_rows(s, shared_address(s->slots + slot * (TILE * s->lines * LINE)), row.id < 0 ? -1 : offset,
+        copy_rows(s, shared_address(s->slots + slot * (TILE * lines_of(s) * LINE)), row.id < 0 ? -1 : offset,
                   s->part * WARP_TOKENS + i * 32);
     }
     return __any_sync(~0u, is_bad);

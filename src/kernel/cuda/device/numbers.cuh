@@ -67,6 +67,11 @@ DEVICE i64 load_index(const void *p, i32 is_i64, i64 i)
     return is_i64 ? ((const i64 *)p)[i] : ((const i32 *)p)[i];
 }
 
+DEVICE i32 clamp(i32 x, i32 lo, i32 hi)
+{
+    return min(max(x, lo), hi);
+}
+
 DEVICE i64 clamp64(i64 x, i64 lo, i64 hi)
 {
     return x < lo ? lo : x > hi ? hi : x;

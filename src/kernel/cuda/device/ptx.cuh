@@ -95,6 +95,15 @@ DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot,
                  : "memory");
 }
 
+/* Lines of a token follow one another: the map's second dimension. */
+DEVICE void fine_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 head, i32 page, u64 policy)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1, {%3, %3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+                 "l"(map), "r"(shared_address(barrier)), "r"(0), "r"(slot), "r"(head), "r"(page), "l"(policy)
+                 : "memory");
+}
+
 /* Wait for the grid before this one in the stream; let the next one start. */
 DEVICE void grid_wait(void)
 {

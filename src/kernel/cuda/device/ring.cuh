@@ -13,19 +13,24 @@
  *   box 0: [64 elements of token 0][of token 1] ... | the next 64 of token 0 ... |      128 bytes a line
  *   box 1: ...
  *
- * The 16-byte pieces of a line lie at piece ^ (line % 8): what the copy engine calls a 128-byte swizzle; eight lines
- * of a matrix then never share a bank. */
+ * The 16-byte pieces of a line lie at piece ^ (line % 8): what the copy engine calls a 128-byte swizzle, counted from
+ * the address of the line, wherever its box begins; eight lines of a matrix then never share a bank.
+ *
+ * Fine boxes, of any number of tokens, begin anywhere in a tile: there a token's lines follow one another, and of 128
+ * elements two of eight lines share their banks. */
 #pragma once
 #include "kernel/cuda/device/line.cuh"
 #include "kernel/cuda/device/ptx.cuh"
 
 enum {
     CONSUMER_WARPS = 4,
+    IS_GATHER = CONFIG_LOADER == LOAD_GATHER,
     /* 9 to 12 warps have 168 registers each; 8 have 255, which many rows and large heads need */
-    MERGER_WARPS = CONFIG_D_QK <= 128 && (CONFIG_ROWS == 8 || (CONFIG_ROWS == 16 && !CONFIG_GATHER)) ? 4 : 2,
-    PRODUCERS = CONFIG_GATHER && CONFIG_ROWS == 8 ? 2 : 1, /* warps for K, and for V */
-    HAS_CLERK = MERGER_WARPS == 4 && !CONFIG_GATHER,       /* else the first V producer writes the jobs */
-    FIRST_MERGER = CONSUMER_WARPS + 2 * PRODUCERS,         /* warp */
+    MERGER_WARPS = CONFIG_D_QK <= 128 && (CONFIG_ROWS == 8 || (CONFIG_ROWS == 16 && !IS_GATHER)) ? 4 : 2,
+    HAS_TWO = CONFIG_LOADER == LOAD_FINE ? MERGER_WARPS == 4 : IS_GATHER && CONFIG_ROWS == 8,
+    PRODUCERS = HAS_TWO ? 2 : 1,                                  /* warps for K, and for V */
+    HAS_CLERK = MERGER_WARPS == 4 && CONFIG_LOADER == LOAD_BOXES, /* else the first V producer writes the jobs */
+    FIRST_MERGER = CONSUMER_WARPS + 2 * PRODUCERS,                /* warp */
     CLERK = FIRST_MERGER + MERGER_WARPS,
     THREADS = 32 * (CLERK + HAS_CLERK),
     STEPS = CONFIG_D_QK <= 128 ? 2 : 1, /* of 16 tokens a warp and tile */
@@ -108,8 +113,10 @@ DEVICE struct tiles tiles_of(const struct keys *keys, i32 leaf_keys, i32 leaf)
     return t;
 }
 
-/* Byte offset in a slot of a token's first line; the swizzle of its pieces is token % 8 * 16. */
+/* Byte offset in a slot of a token's first line. */
 DEVICE u32 token_offset(i32 token, i32 box_shift, i32 n_lines)
 {
+    if (CONFIG_LOADER == LOAD_FINE)
+        return (u32)(token * n_lines) * LINE;
     return (u32)((token >> box_shift << box_shift) * n_lines + (token & ((1 << box_shift) - 1))) * LINE;
 }

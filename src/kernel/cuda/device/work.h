@@ -18,6 +18,11 @@
 
 #include "kernel/args.h"
 
+/* How the decode kernel reads pages: by boxes of 8 to 64 tokens; by copies of 16 bytes; by boxes of any size. */
+#define LOAD_BOXES 0
+#define LOAD_GATHER 1
+#define LOAD_FINE 2
+
 enum {
     NODE_LEAVES = 16,
     LEAF_OVERHEAD = 16, /* keys' worth of work that a leaf costs beside its keys */
@@ -131,9 +136,11 @@ struct cuda_span {
 /* How the decode kernel is set up for a problem. */
 struct cuda_decode {
     i32 n_slots;   /* of each ring */
-    i32 box_shift; /* log2 of the tokens of a box: 3 .. 6, a divisor of the page size; gather: of a tile's tokens */
+    i32 box_shift; /* boxes: log2 of the tokens of a box, 3 .. 6, a divisor of the page size; gather: of a tile's */
     i32 n_parts;   /* buffers between consumers and mergers: 1 or 2 */
-    i32 unused;
+    i32 box_rows;  /* fine: tokens of a box, a divisor of the page size */
+    i32 n_windows; /* fine: times 32 pieces of a tile for each producer; else 1 */
+    i32 unused[3];
 };
 
 struct cuda_plan_args {
