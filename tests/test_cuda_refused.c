@@ -223,6 +223,28 @@ static void an_attend_is_one_launch_and_nothing_else(void **state)
     folio_context_destroy(&ctx);
 }
 
+static void queries_of_four_dims_are_refused_where_they_are_no_view_of_three(void **state)
+{
+    (void)state;
+    struct problem p;
+    folio_context *ctx;
+    folio_plan *plan = NULL;
+    make(&p);
+    assert_int_equal(open_context(&ctx), FOLIO_OK);
+    i64 shape[] = { 1, BATCH, HEADS, DIM }, split[] = { BATCH, 2, HEADS, DIM };
+    i64 strides[] = { 2 * HEADS * DIM, DIM, 2 * DIM, 1 };
+    p.q.ndim = 4;
+    p.q.shape = shape;
+    assert_int_equal(folio_plan_create(&plan, ctx, &p.args), FOLIO_OK);
+    folio_plan_destroy(&plan);
+    p.q.shape = split;
+    p.q.strides = strides;
+    assert_int_equal(folio_plan_create(&plan, ctx, &p.args), FOLIO_ENOTSUP);
+    assert_says("q: 4 dims");
+    assert_null(plan);
+    folio_context_destroy(&ctx);
+}
+
 static void quantised_pages_are_refused(void **state)
 {
     (void)state;
@@ -265,6 +287,7 @@ int main(void)
         cmocka_unit_test(no_memory_changes_nothing),
         cmocka_unit_test(streams_of_other_contexts_are_refused),
         cmocka_unit_test(an_attend_is_one_launch_and_nothing_else),
+        cmocka_unit_test(queries_of_four_dims_are_refused_where_they_are_no_view_of_three),
         cmocka_unit_test(quantised_pages_are_refused),
     };
     return cmocka_run_group_tests(tests, start, NULL);

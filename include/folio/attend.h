@@ -56,7 +56,8 @@ enum {
 typedef struct folio_attend_args {
     size_t struct_size; /* sizeof(folio_attend_args) */
     const DLTensor *q;  /* [n_tokens, n_q_heads, head_dim_qk]; any strides but dim's. n_tokens = batch when q_indptr is
-                           NULL (decode) */
+                           NULL (decode). Or [runs, run, n_q_heads, head_dim_qk], tokens one run behind the other, as
+                           [batch, n_q_heads, q_len, dim] in memory is; on CUDA only where that is a view of 3 dims */
     const DLTensor *k_pages;      /* [n_pages, page_size, n_kv_heads, head_dim_qk], see pages.h */
     const DLTensor *v_pages;      /* [n_pages', page_size, n_kv_heads, head_dim_v]; n_pages' = n_pages unless
                                      v_page_table is given. Both may be NULL when every kv_len is 0 */
@@ -75,10 +76,10 @@ typedef struct folio_attend_args {
                                      ignored. Row t, head h, key j: bias[t, h, j]; fewer dims broadcast from the left */
     const folio_mod *score_mod, *mask_mod;
     const folio_block_mask *block_mask;
-    DLTensor *out;                     /* [n_tokens, n_q_heads, head_dim_v], q's dtype; any strides but dim's */
-    DLTensor *lse;                     /* [n_tokens, n_q_heads] f32 or NULL */
-    double scale;                      /* finite, may be 0 or negative; counts with FOLIO_SCALE_IS_SET */
-    double softcap;                    /* finite, >= 0; 0 = off */
+    DLTensor *out;  /* [n_tokens, n_q_heads, head_dim_v], or 4 dims; q's dtype, any strides but dim's */
+    DLTensor *lse;  /* [n_tokens, n_q_heads] f32 or NULL */
+    double scale;   /* finite, may be 0 or negative; counts with FOLIO_SCALE_IS_SET */
+    double softcap; /* finite, >= 0; 0 = off */
     int64_t window_left, window_right; /* inclusive; -1 = none; keeps p - left <= j <= p + right */
     int64_t max_q_len, max_kv_len;     /* 0 = from shapes: n_tokens; table width * page_size. Bounds, never results:
                                              a longer sequence is EINVAL */

@@ -138,17 +138,25 @@ folio_context *ext_call_context(struct ext_state *state, const struct ext_call *
     return ext_context_calling_back(state, options->backend, ext_mod_is_inside() ? 1 : options->num_threads, device);
 }
 
-static int out_shape(const struct ext_call *call, int64_t *shape)
+/* Of out, in q's number of dims, and of lse. That number, or -1 with an exception. */
+static int result_shapes(const struct ext_call *call, int64_t out[4], int64_t lse[2])
 {
     const struct ext_array *q = &call->arrays[F_Q], *v = &call->arrays[F_V_PAGES];
-    if (q->tensor.ndim != 3) {
-        PyErr_Format(PyExc_ValueError, "q: %d dims; must have 3: [n_tokens, n_q_heads, head_dim]", (int)q->tensor.ndim);
+    const int ndim = (int)q->tensor.ndim;
+    if (ndim != 3 && ndim != 4) {
+        PyErr_Format(PyExc_ValueError,
+                     "q: %d dims; must have 3: [n_tokens, n_q_heads, head_dim], or 4: [runs, run, n_q_heads, head_dim]",
+                     ndim);
         return -1;
     }
-    shape[0] = q->shape[0];
-    shape[1] = q->shape[1];
-    shape[2] = v->is_present ? v->shape[3] : q->shape[2];
-    return 0;
+    for (int i = 0; i < ndim; i++)
+        out[i] = q->shape[i];
+    out[ndim - 1] = v->is_present ? v->shape[3] : q->shape[ndim - 1];
+    lse[0] = q->shape[0];
+    lse[1] = q->shape[ndim - 2];
+    if (ndim == 4 && __builtin_mul_overflow(lse[0], q->shape[1], &lse[0]))
+        lse[0] = 0; /* the library refuses such a q */
+    return ndim;
 }
 
 static int make_result(struct ext_state *state, struct ext_call *call, PyObject **objects, int field,
@@ -164,13 +172,14 @@ static int make_result(struct ext_state *state, struct ext_call *call, PyObject 
 
 int ext_call_make_results(struct ext_state *state, struct ext_call *call, PyObject **objects, bool with_lse)
 {
-    int64_t shape[3];
-    if (out_shape(call, shape) < 0)
+    int64_t out[4], lse[2];
+    const int ndim = result_shapes(call, out, lse);
+    if (ndim < 0)
         return -1;
     const enum ext_dtype dtype = (enum ext_dtype)ext_dtype_of(call->arrays[F_Q].tensor.dtype);
-    if (!objects[F_OUT] && make_result(state, call, objects, F_OUT, dtype, 3, shape) < 0)
+    if (!objects[F_OUT] && make_result(state, call, objects, F_OUT, dtype, ndim, out) < 0)
         return -1;
-    return with_lse && !objects[F_LSE] ? make_result(state, call, objects, F_LSE, EXT_F32, 2, shape) : 0;
+    return with_lse && !objects[F_LSE] ? make_result(state, call, objects, F_LSE, EXT_F32, 2, lse) : 0;
 }
 
 static void describe(struct ext_call *call, int field, DLDataType dtype, int ndim, const int64_t *shape)
@@ -196,11 +205,12 @@ static void describe(struct ext_call *call, int field, DLDataType dtype, int ndi
 
 int ext_call_describe_results(struct ext_call *call)
 {
-    int64_t shape[3];
-    if (out_shape(call, shape) < 0)
+    int64_t out[4], lse[2];
+    const int ndim = result_shapes(call, out, lse);
+    if (ndim < 0)
         return -1;
-    describe(call, F_OUT, call->arrays[F_Q].tensor.dtype, 3, shape);
-    describe(call, F_LSE, ext_dtype_dlpack(EXT_F32), 2, shape);
+    describe(call, F_OUT, call->arrays[F_Q].tensor.dtype, ndim, out);
+    describe(call, F_LSE, ext_dtype_dlpack(EXT_F32), 2, lse);
     return 0;
 }
 
@@ -225,7 +235,7 @@ double ext_call_work(const struct ext_call *call)
 {
     const struct ext_array *q = &call->arrays[F_Q], *lens = &call->arrays[F_KV_LENS];
     const struct ext_array *indptr = &call->arrays[F_Q_INDPTR];
-    if (q->tensor.ndim != 3 || lens->tensor.ndim != 1 || !lens->is_present)
+    if (q->tensor.ndim < 3 || lens->tensor.ndim != 1 || !lens->is_present)
         return 0;
     if (ext_is_on_gpu(q))
         return 0;
@@ -237,7 +247,7 @@ double ext_call_work(const struct ext_call *call)
         const int64_t rows = indptr->is_present ? index_at(indptr, b + 1) - index_at(indptr, b) : 1;
         pairs += (double)rows * (double)index_at(lens, b);
     }
-    return pairs * (double)q->shape[1] * (double)q->shape[2];
+    return pairs * (double)q->shape[q->tensor.ndim - 2] * (double)q->shape[q->tensor.ndim - 1];
 }
 
 /* Letting go of the interpreter costs little alone, but with another thread busy in Python it costs a switch interval

@@ -67,8 +67,8 @@ int ext_call_read(struct ext_state *state, struct ext_call *call, PyObject *cons
 void ext_array_keep_shape(struct ext_array *like, const struct ext_array *from);
 void ext_call_release(struct ext_call *call);
 
-/* Make what is missing of out [n_tokens, n_q_heads, head_dim_v] and, if wanted, of lse (its first two dims): in objects
- * and in the call. -1 with an exception. */
+/* Make what is missing of out [n_tokens, n_q_heads, head_dim_v], of 4 dims where q has 4, and, if wanted, of lse
+ * [n_tokens, n_q_heads]: in objects and in the call. -1 with an exception. */
 int ext_call_make_results(struct ext_state *state, struct ext_call *call, PyObject **objects, bool with_lse);
 /* The same without memory: shapes and dtypes alone, for a plan. */
 int ext_call_describe_results(struct ext_call *call);

@@ -58,8 +58,9 @@ _ATTEND = inspect.signature(attend)
 def _(*args, **keywords):
     given = _ATTEND.bind(*args, **keywords).arguments
     q, v_pages = given["q"], given["v_pages"]
-    return (q.new_empty(q.shape[0], q.shape[1], v_pages.shape[-1]),
-            q.new_empty(tuple(q.shape[:2]) if given["return_lse"] else (0,), dtype=torch.float32))
+    n_tokens = q.shape[0] if q.dim() == 3 else q.shape[0] * q.shape[1]
+    return (q.new_empty(*q.shape[:-1], v_pages.shape[-1]),
+            q.new_empty((n_tokens, q.shape[-2]) if given["return_lse"] else (0,), dtype=torch.float32))
 
 
 def indices(value):

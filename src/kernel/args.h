@@ -30,6 +30,11 @@ struct rows_view {
     i32 dim;
 };
 
+/* Tokens of q or out may lie in runs of n, each with its token_stride: token t is number t % n of run t / n. */
+struct token_runs {
+    i64 n, stride; /* n 0: all in one */
+};
+
 /* Page ids by sequence and logical page. Padded: ids[seq * row_stride + column]; CSR: ids[indptr[seq] + column]. */
 struct table_view {
     const void *ids;    /* i32 or i64 */
@@ -86,6 +91,7 @@ struct attend_args {
     i32 causal, align; /* align is resolved: never AUTO */
     i32 unused;
     const struct shared_row *shared_rows; /* of the plan; host only */
+    struct token_runs q_runs, out_runs;   /* host only */
 };
 
 enum attend_family {

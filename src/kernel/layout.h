@@ -27,6 +27,13 @@ static inline u8 *layout_row(const struct rows_view *rows, i64 token, i64 head)
     return rows->data + token * rows->token_stride + head * rows->head_stride;
 }
 
+static inline u8 *layout_token(const struct rows_view *rows, const struct token_runs *runs, i64 token, i64 head)
+{
+    if (runs->n == 0)
+        return layout_row(rows, token, head);
+    return layout_row(rows, token % runs->n, head) + token / runs->n * runs->stride;
+}
+
 static inline const u8 *layout_score(const struct score_view *view, i64 token, i64 head, i64 key)
 {
     return view->data + token * view->token_stride + head * view->head_stride + key * view->key_stride;

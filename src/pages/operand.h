@@ -22,6 +22,7 @@ folio_status folio__operands_require_apart(const struct operand *operand, const 
 
 #define PAGES_SHAPE "[n_pages, page_size, n_kv_heads, head_dim]"
 #define ROWS_SHAPE "[n_tokens, n_heads, dim]"
+#define TOKENS_SHAPE "[n_tokens, n_heads, dim] or [runs, run, n_heads, dim]"
 #define INDEX_SHAPE "[n]"
 #define SCALE_SHAPE "[1], [n_kv_heads] or [n_pages, page_size, n_kv_heads]"
 

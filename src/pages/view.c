@@ -99,6 +99,32 @@ folio_status folio__rows_view_read(struct rows_view *dst, i64 *n_tokens, i32 *n_
     return folio__rows_view_of(dst, n_tokens, n_heads, name, &t);
 }
 
+folio_status folio__tokens_view_read(struct rows_view *dst, struct token_runs *runs, i64 *n_tokens, i32 *n_heads,
+                                     const char *name, const DLTensor *src)
+{
+    struct tensor t;
+    *runs = (struct token_runs){ 0 };
+    FOLIO_TRY(read_tensor(&t, name, TOKENS_SHAPE, src));
+    FOLIO_REQUIRE(t.ndim == 3 || t.ndim == 4, FOLIO_EINVAL, "%s: %d dims; must have 3 or 4: %s", name, t.ndim,
+                  TOKENS_SHAPE);
+    if (t.ndim == 3)
+        return folio__rows_view_of(dst, n_tokens, n_heads, name, &t);
+    const i64 n_runs = t.shape[0], run = t.shape[1], run_stride = t.stride[0];
+    const i64 token_stride = run == 1 ? run_stride : t.stride[1];
+    t.ndim = 3;
+    FOLIO_REQUIRE(!__builtin_mul_overflow(n_runs, run, &t.shape[0]), FOLIO_EINVAL, "%s: %lld x %lld tokens", name,
+                  (long long)n_runs, (long long)run);
+    t.stride[0] = token_stride;
+    for (i32 i = 1; i < 3; i++) {
+        t.shape[i] = t.shape[i + 1];
+        t.stride[i] = t.stride[i + 1];
+    }
+    FOLIO_TRY(folio__rows_view_of(dst, n_tokens, n_heads, name, &t));
+    if (n_runs > 1 && run > 1 && run_stride != run * token_stride)
+        *runs = (struct token_runs){ run, run_stride };
+    return FOLIO_OK;
+}
+
 folio_status folio__index_view_read(struct index_view *dst, const char *name, const DLTensor *src)
 {
     struct tensor t;

@@ -19,6 +19,10 @@ folio_status folio__pages_view_read(struct pages_view *dst, i64 *page_size, i32 
 folio_status folio__rows_view_read(struct rows_view *dst, i64 *n_tokens, i32 *n_heads, const char *name,
                                    const DLTensor *src);
 
+/* The same of [n_tokens, n_heads, dim] or [runs, run, n_heads, dim]. */
+folio_status folio__tokens_view_read(struct rows_view *dst, struct token_runs *runs, i64 *n_tokens, i32 *n_heads,
+                                     const char *name, const DLTensor *src);
+
 /* The scale of quantised pages [1] | [n_kv_heads] | [n_pages, page_size, n_kv_heads] f32, any strides, into their view.
  * t absent: scale 1. EINVAL where pages are not quantised. */
 folio_status folio__pages_scale_of(struct pages_view *pages, i64 page_size, i32 n_kv_heads, const char *name,

@@ -11,10 +11,19 @@ static folio_status check_head_dim(const char *name, i32 head_dim)
     return FOLIO_OK;
 }
 
+static folio_status require_runs_here(const folio_context *ctx, const char *name, const struct token_runs *runs)
+{
+    FOLIO_REQUIRE(ctx->backend != FOLIO_BACKEND_CUDA || runs->n == 0, FOLIO_ENOTSUP,
+                  "%s: 4 dims, and no view of 3; the CUDA backend takes [n_tokens, n_heads, dim]", name);
+    return FOLIO_OK;
+}
+
 folio_status folio__read_q(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
 {
-    FOLIO_TRY(folio__rows_view_read(&p->kernel.q, &p->n_tokens, &p->kernel.n_q_heads, "q", args->q));
+    FOLIO_TRY(
+        folio__tokens_view_read(&p->kernel.q, &p->kernel.q_runs, &p->n_tokens, &p->kernel.n_q_heads, "q", args->q));
     FOLIO_TRY(check_head_dim("q", p->kernel.q.dim));
+    FOLIO_TRY(require_runs_here(ctx, "q", &p->kernel.q_runs));
     return folio__require_device(ctx, "q", args->q);
 }
 
@@ -151,8 +160,10 @@ folio_status folio__read_sinks(struct problem *p, const folio_context *ctx, cons
 
 folio_status folio__read_out(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
 {
-    FOLIO_TRY(folio__rows_view_read(&p->kernel.out, &p->out_tokens, &p->n_out_heads, "out", args->out));
+    FOLIO_TRY(folio__tokens_view_read(&p->kernel.out, &p->kernel.out_runs, &p->out_tokens, &p->n_out_heads, "out",
+                                      args->out));
     FOLIO_TRY(folio__require_disjoint("out", args->out));
+    FOLIO_TRY(require_runs_here(ctx, "out", &p->kernel.out_runs));
     return folio__require_device(ctx, "out", args->out);
 }
 

@@ -91,7 +91,8 @@ static folio_status same_q(const struct problem *a, const struct problem *b)
     const struct attend_args *x = &a->kernel, *y = &b->kernel;
     FOLIO_REQUIRE(a->n_tokens == b->n_tokens && x->n_q_heads == y->n_q_heads && x->q.dim == y->q.dim &&
                       x->q.dtype == y->q.dtype && x->q.token_stride == y->q.token_stride &&
-                      x->q.head_stride == y->q.head_stride,
+                      x->q.head_stride == y->q.head_stride && x->q_runs.n == y->q_runs.n &&
+                      x->q_runs.stride == y->q_runs.stride,
                   FOLIO_EINVAL,
                   "q: [%lld, %d, %d] %s with strides %lld %lld bytes; the plan has [%lld, %d, %d] %s with %lld %lld",
                   (long long)a->n_tokens, (int)x->n_q_heads, (int)x->q.dim, folio__dtype_name((enum dtype)x->q.dtype),

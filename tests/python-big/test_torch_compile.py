@@ -70,6 +70,15 @@ def test_out_and_lse_given(backend):
     assert torch.equal(out, want) and torch.equal(lse, want_lse)
 
 
+def test_queries_of_four_dims():
+    q, k, v, arguments = problem()
+    arguments.update(q_indptr=torch.tensor([0, 2, 4]))
+    q = q[:4].reshape(2, 2, 4, 16).transpose(1, 2).contiguous().transpose(1, 2)
+    want = folio.attention(q, k, v, **arguments, return_lse=True)
+    got = compiled(lambda q: folio.attention(q, k, v, **arguments, return_lse=True), "aot_eager")(q)
+    assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True)) and want[0].shape == q.shape
+
+
 def test_lists_of_ints():
     q, k, v, arguments = problem()
     arguments.update(kv_lens=[29, 7], q_indptr=[0, 3, 5])

@@ -137,6 +137,26 @@ def test_strides(backend):
     assert (big_out == 7).all() and (big_lse == 7).all(), "written outside of out or lse"
 
 
+def test_queries_of_four_dims(backend):
+    """[batch, heads, q_len, dim] in memory, its heads and rows exchanged: in place, and the bits of three dims."""
+    p = oracle.problem(7, kv_lens=[9, 0, 23], q_lens=[5, 5, 5])
+    arrays, keywords = p.in_layout("NHD")
+    keywords |= {"backend": backend, "return_lse": True}
+    by_head = np.full((3, *p.q.shape[1:2], 6, p.q.shape[2]), np.nan, np.float32)
+    q = by_head[:, :, :5].swapaxes(1, 2)
+    q[:] = p.q.reshape(q.shape)
+    want, want_lse = folio.attention(*arrays, **keywords)
+    out, lse = folio.attention(q, *arrays[1:], **keywords)
+    assert out.shape == (*q.shape[:3], want.shape[-1]) and lse.shape == want_lse.shape
+    assert out.tobytes() == want.tobytes() and lse.tobytes() == want_lse.tobytes()
+    keywords.pop("return_lse")
+    given = np.full((3, p.q.shape[1], 6, want.shape[-1]), 7.0, np.float32)
+    view = given[:, :, :5].swapaxes(1, 2)
+    planned = folio.plan(q, *arrays[1:], **keywords).run(q, *arrays[1:], out=view)
+    assert planned is view and np.ascontiguousarray(view).tobytes() == want.tobytes() and (given[:, :, 5] == 7).all()
+    assert "15 tokens" in folio.explain(q, *arrays[1:], **keywords)
+
+
 def test_nothing_to_do(backend):
     pages = np.zeros((2, 4, 1, 8), np.float32)
     empty = folio.attention(np.zeros((0, 2, 8), np.float32), pages, pages, kv_lens=[], page_table=[], backend=backend)

@@ -110,6 +110,7 @@ ROWS = {
     # shapes
     "25 q 2-D": (ValueError, "q.*2 dims", changed("q", lambda a: a[:, 0])),
     "25 q 5-D": (ValueError, "q.*5 dims", changed("q", lambda a: a[None, None])),
+    "25 q 4-D of other tokens": (ValueError, "out: .*must be q's|q_indptr", changed("q", lambda a: np.stack([a, a]))),
     "25 q 9-D": (ValueError, "q.*9 dims", changed("q", lambda a: a[(None,) * 6])),
     "25 k_pages 3-D": (ValueError, "k_pages.*3 dims", changed("k_pages", lambda a: a[0])),
     "25 v_pages 5-D": (ValueError, "v_pages.*5 dims", changed("v_pages", lambda a: a[None])),

@@ -246,7 +246,7 @@ static void store_row(const struct pass *pass, i64 r)
     const double of_keys = m == -INFINITY ? 0 : exp(m - top);
     const double of_sink = sink == -INFINITY ? 0 : sink == top ? 1 : exp(sink - top); /* inf - inf is NaN */
     const double sum = pass->l[r] * of_keys + of_sink;
-    u8 *out = layout_row(&args->out, token, pass->head);
+    u8 *out = layout_token(&args->out, &args->out_runs, token, pass->head);
     for (i32 c = 0; c < args->out.dim; c++)
         folio__store_double((enum dtype)args->out.dtype, out + (i64)c * folio__dtype_bytes((enum dtype)args->out.dtype),
                             empty ? 0 : pass->o[r * pass->dv + c] * of_keys / sum);
@@ -261,7 +261,7 @@ static void attend_head(struct pass *pass)
     const struct attend_args *args = pass->args;
     for (i64 r = 0; r < pass->n_rows; r++) {
         widen(pass->q + r * pass->d, args->q.dtype,
-              layout_row(&args->q, pass->item->q_token + row_index(pass, r), pass->head), pass->d);
+              layout_token(&args->q, &args->q_runs, pass->item->q_token + row_index(pass, r), pass->head), pass->d);
         pass->m[r] = -INFINITY;
         pass->l[r] = 0;
         memset(pass->o + r * pass->dv, 0, (size_t)pass->dv * sizeof *pass->o);

@@ -70,7 +70,7 @@ static void finish_row(const struct attend_args *args, const struct score_rule *
     const vec factor = vec_set1(normalise(args, rule, head, state, &lse));
     const i32 d = args->out.dim;
     const enum dtype dtype = (enum dtype)args->out.dtype;
-    u8 *out = layout_row(&args->out, token, head);
+    u8 *out = layout_token(&args->out, &args->out_runs, token, head);
     for (i32 c = 0; c < d; c += 16) {
         const vec x = vec_mul(vec_load(state->o + c), factor);
         store_n(dtype, out + (i64)c * element_bytes(dtype), x, d - c < 16 ? d - c : 16);

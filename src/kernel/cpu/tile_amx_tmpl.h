@@ -108,7 +108,7 @@ static void amx_load_q(const struct tile_pass *pass)
     for (i32 r = 0; sign != 0.0f && r < pass->n_rows; r++) {
         const struct score_place at = tile_place(pass, r);
         u16 *q = amx->q + (i64)r * amx->q_stride;
-        memcpy(q, layout_row(&args->q, at.token, at.head), (size_t)args->k.head_dim * sizeof *q);
+        memcpy(q, layout_token(&args->q, &args->q_runs, at.token, at.head), (size_t)args->k.head_dim * sizeof *q);
         for (i32 i = 0; sign < 0.0f && i < args->k.head_dim; i++)
             q[i] ^= 0x8000u;
     }

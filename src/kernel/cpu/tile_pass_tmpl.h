@@ -142,7 +142,7 @@ static void tile_load_q(const struct tile_pass *pass)
         const i32 n = pass->n_rows - strip < STRIP ? pass->n_rows - strip : STRIP;
         for (i32 i = 0; i < n; i++) {
             const struct score_place at = tile_place(pass, strip + i);
-            rows[i] = layout_row(&args->q, at.token, at.head);
+            rows[i] = layout_token(&args->q, &args->q_runs, at.token, at.head);
         }
         float *dst = pass->q + (i64)strip * pass->d;
         for (i32 c = 0; c < pass->d; c += 16) {

@@ -96,7 +96,7 @@ static void add_sink(struct row *row, double sink, i32 head_dim_v)
 static void store(const struct attend_args *args, const struct row *row)
 {
     const bool empty = row->max == -INFINITY && row->sum == 0;
-    u8 *out = layout_row(&args->out, row->token, row->head);
+    u8 *out = layout_token(&args->out, &args->out_runs, row->token, row->head);
     for (i32 d = 0; d < args->out.dim; d++)
         folio__store_double((enum dtype)args->out.dtype, out + d * folio__dtype_bytes((enum dtype)args->out.dtype),
                             empty ? 0 : row->out[d] / row->sum);
@@ -113,7 +113,7 @@ static void attend_row(const struct attend_args *args, const struct attend_item 
     row->max = -INFINITY;
     row->sum = 0;
     for (i32 d = 0; d < args->q.dim; d++)
-        row->q[d] = load(args->q.dtype, layout_row(&args->q, row->token, row->head), d);
+        row->q[d] = load(args->q.dtype, layout_token(&args->q, &args->q_runs, row->token, row->head), d);
     for (i32 d = 0; d < args->v.head_dim; d++)
         row->out[d] = 0;
     const i32 kv_head = row->head / args->group;

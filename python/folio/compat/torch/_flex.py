@@ -67,10 +67,10 @@ def paged_attention(manager, query, key, value, score_mod, block_mask, scale, en
         _check_block_mask(block_mask, query, key)
         kv_lens = kv_lens.clamp(max=block_mask.seq_lengths[1])
     out = _empty_out(query, value.shape[-1])
-    rows = out.transpose(1, 2).reshape(B * Q, H, -1)  # out itself when its rows are one behind the other
+    rows = _rows(out)
     result = folio.attention(
-        query.transpose(1, 2).reshape(B * Q, H, -1), key, value, layout="FLAT", page_size=manager.page_size,
-        page_table=table[:, :max(manager._n_reserved, default=0)], kv_lens=kv_lens,
+        _rows(query if query.stride(-1) == 1 else query.contiguous()), key, value, layout="FLAT",
+        page_size=manager.page_size, page_table=table[:, :max(manager._n_reserved, default=0)], kv_lens=kv_lens,
         q_indptr=None if Q == 1 else Q * torch.arange(B + 1, device=kv_lens.device), max_q_len=Q, causal=causal,
         scale=scale, score_mod=score_mod, block_mask=block_mask, out=rows, return_lse=return_lse)
     if rows.data_ptr() != out.data_ptr():
@@ -79,11 +79,16 @@ def paged_attention(manager, query, key, value, score_mod, block_mask, scale, en
 
 
 def _empty_out(query, dim):
-    """[B, H, Q, dim] with dims in memory in the order of the query's, as torch's flex_attention gives them: of a query
-    made as [B, Q, H, D], rows are never copied."""
+    """[B, H, Q, dim] with dims in memory in the order of the query's, as torch's flex_attention gives them."""
     B, H, Q, _ = query.shape
     by_token = not query.is_contiguous() and query.transpose(1, 2).is_contiguous()
     return query.new_empty((B, Q, H, dim)).transpose(1, 2) if by_token else query.new_empty((B, H, Q, dim))
+
+
+def _rows(x):
+    """[B, H, Q, D] as folio takes it: [B, Q, H, D] in place; on a GPU [B * Q, H, D], copied where that is no view."""
+    x = x.transpose(1, 2)
+    return x if x.device.type == "cpu" else x.reshape(-1, *x.shape[2:])
 
 
 def _shorter(a, b):
