@@ -40,6 +40,7 @@
 #include "kernel/cpu/rows_tiles_tmpl.h"
 #include "kernel/cpu/pack_tmpl.h"
 #include "kernel/cpu/product_tmpl.h"
+#include "kernel/cpu/weights_tmpl.h"
 #include "kernel/cpu/tile_pass_tmpl.h"
 #include "kernel/cpu/tile_tmpl.h"
 #include "kernel/cpu/weight_amx_tmpl.h"

@@ -2,6 +2,15 @@
  * pack_tmpl.h: rows of K and V, wherever they lie, into the tiles that tile_tmpl.h multiplies: f32, K transposed.
  * Quantised rows are multiplied by their scales on the way. */
 
+enum { PACK_AHEAD = 16 }; /* rows: what waits in the second cache comes into the first while others are packed */
+
+static inline void pack_fetch(const u8 *const *rows, i32 begin, i32 end, i64 n_bytes)
+{
+    for (i32 t = begin; t < end; t++)
+        for (i64 at = 0; at < n_bytes; at += 64)
+            __builtin_prefetch(rows[t] + at, 0, 3);
+}
+
 /* 16 rows of 16 elements each at byte `at` of rows [16] -> transposed; rows from n on are zeros.
  * scale [n]: of quantised rows. */
 INLINE void load_transposed(enum dtype dtype, vec x[16], const u8 *const *rows, const float *scale, i64 at, i32 n,
@@ -65,7 +74,8 @@ INLINE bool pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const
 {
     const i32 bytes = element_bytes(dtype);
     vec sum = vec_zero();
-    for (i32 t = 0; t < n; t++)
+    for (i32 t = 0; t < n; t++) {
+        pack_fetch(rows, t + PACK_AHEAD, t + PACK_AHEAD < n ? t + PACK_AHEAD + 1 : 0, (i64)d * bytes);
         for (i32 c = 0; c < d; c += 16) {
             const u8 *at = rows[t] + (i64)c * bytes;
             vec x = d - c >= 16 ? load_16(dtype, at) : load_n(dtype, at, d - c);
@@ -74,6 +84,7 @@ INLINE bool pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const
             sum = vec_fma(x, vec_zero(), sum);
             vec_store(dst + c / 16 * panel + t * 16, x);
         }
+    }
     return vec_sum(sum) == 0.0f;
 }
 
@@ -82,7 +93,8 @@ INLINE bool pack_v_of(enum dtype dtype, float *dst, const u8 *const *rows, const
 static bool pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 panel)
 {
     vec top = vec_zero();
-    for (i32 t = 0; t < n; t += 2)
+    for (i32 t = 0; t < n; t += 2) {
+        pack_fetch(rows, t + PACK_AHEAD, t + PACK_AHEAD + 1 < n ? t + PACK_AHEAD + 2 : 0, 2 * d);
         for (i32 c = 0; c < d; c += 32) {
             const i32 left = d - c < 32 ? d - c : 32;
             const vec x = vec_load_halves_n((const u16 *)(const void *)rows[t] + c, left);
@@ -92,6 +104,7 @@ static bool pack_v_pairs(float *dst, const u8 *const *rows, i32 n, i32 d, i64 pa
             if (left > 16)
                 vec_store(dst + (c / 16 + 1) * panel + t * 8, vec_pairs_hi(x, y));
         }
+    }
     return vec_halves_are_finite(top);
 }
 #endif

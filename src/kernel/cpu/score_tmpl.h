@@ -148,6 +148,12 @@ INLINE void weight_store(bool pairs, float *s, i32 col, vec p)
     vec_store(s + col, p);
 }
 
+/* Of weights that are rounded to 8 bits fewer terms do. */
+INLINE vec weight_exp2(bool pairs, vec x)
+{
+    return pairs ? vec_exp2_near(x) : vec_exp2(x);
+}
+
 /* Columns [lo, hi) of a row of n columns (a multiple of 16): scores -> weights in place, zeros in all other columns.
  * Updates the row's running maximum *m and lane sums l [16]. Gives the factor for what was summed before, mostly 1. */
 INLINE float weight_row_of(bool pairs, float *s, i32 n, i32 lo, i32 hi, float c, float *m, float *l)
@@ -175,7 +181,7 @@ INLINE float weight_row_of(bool pairs, float *s, i32 n, i32 lo, i32 hi, float c,
     for (i32 col = 0; col < first; col += 16)
         weight_store(pairs, s, col, vec_zero());
     for (i32 col = first; col < last; col += 16) {
-        const vec p = vec_exp2(vec_mul(vec_sub(vec_load(s + col), base), vec_set1(c)));
+        const vec p = weight_exp2(pairs, vec_mul(vec_sub(vec_load(s + col), base), vec_set1(c)));
         sums = vec_add(sums, p);
         weight_store(pairs, s, col, p);
     }

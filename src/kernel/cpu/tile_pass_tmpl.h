@@ -112,8 +112,10 @@ static void tile_pack(struct tile_pass *pass, const struct block *block)
         k[i] = block->k[i] + pass->head * args->k.head_stride;
         v[i] = block->v[i] + pass->head * args->v.head_stride;
     }
-    for (i32 i = 0; i < n; i += 16)
+    for (i32 i = 0; i < n; i += 16) {
+        pack_fetch(k, i + 16, i + 32 < n ? i + 32 : n, (i64)pass->d * element_bytes(k_dtype_of(args)));
         pack_k(k_dtype_of(args), pass->k + (i64)i * pass->d, k + i, k_scale + i, n - i < 16 ? n - i : 16, pass->d);
+    }
     if (!pack_v(pass->pairs ? DTYPE_PAIR : (enum dtype)args->v.dtype, pass->v, v, v_scale, n, pass->dv, v_panel(pass)))
         tile_set_aside(pass, v, v_scale, n);
 }

@@ -55,6 +55,8 @@ INLINE void strip_scores_of(enum dtype dtype, const struct tile_pass *pass, cons
     i32 r = 0;
     for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
         score_rows(dtype, VEC_TILE_ROWS, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
+    for (; VEC_TILE_ROWS > 8 && r + 8 <= strip->n_rows; r += 8)
+        score_rows(dtype, 8, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
     for (; r + 4 <= strip->n_rows; r += 4)
         score_rows(dtype, 4, pass, q + r, first, last, pass->s + r * S_STRIDE, strip->ahead);
     for (; r < strip->n_rows; r += 2)
@@ -69,6 +71,8 @@ INLINE void strip_values_of(enum dtype dtype, const struct tile_pass *pass, cons
     i32 r = 0;
     for (; r + VEC_TILE_ROWS <= strip->n_rows; r += VEC_TILE_ROWS)
         value_rows(dtype, VEC_TILE_ROWS, pass, pass->s + r * S_STRIDE, begin, end, o + r * pass->v_pad, strip->ahead);
+    for (; VEC_TILE_ROWS > 8 && r + 8 <= strip->n_rows; r += 8)
+        value_rows(dtype, 8, pass, pass->s + r * S_STRIDE, begin, end, o + r * pass->v_pad, strip->ahead);
     for (; r + 4 <= strip->n_rows; r += 4)
         value_rows(dtype, 4, pass, pass->s + r * S_STRIDE, begin, end, o + r * pass->v_pad, strip->ahead);
     for (; r < strip->n_rows; r += 2)
@@ -96,30 +100,83 @@ static void strip_values(const struct tile_pass *pass, const struct strip *strip
               pass->v_pad, pass->dv);
 }
 
+/* Keys of the strip that packed row `packed` sees. */
+static struct keys strip_row_keys(const struct tile_pass *pass, const struct strip *strip, i32 packed)
+{
+    const struct keys all = { strip->key + strip->begin, strip->key + strip->end };
+    if (packed >= pass->n_rows)
+        return (struct keys){ 0, 0 };
+    if (strip->full)
+        return all;
+    return keys_within(keys_of_row(pass->args, pass->item, pass->item->row_begin + packed / pass->args->group),
+                       all.begin, all.end);
+}
+
+/* Do rows from r on see the strip's keys from its first column on, as under a causal mask? Then scores behind their
+ * last key become -inf, and they are as rows that see all. */
+static bool strip_rows_from_begin(const struct tile_pass *pass, const struct strip *strip, i32 r)
+{
+    const i64 begin = strip->key + strip->begin;
+    i32 last[WEIGHT_ROWS];
+    if (strip->begin % 16 || r + WEIGHT_ROWS > strip->n_rows)
+        return false;
+    for (i32 i = 0; i < WEIGHT_ROWS; i++) {
+        const struct keys keys = strip_row_keys(pass, strip, strip->row + r + i);
+        if (keys.begin > begin || keys.begin >= keys.end)
+            return false;
+        last[i] = (i32)(keys.end - strip->key);
+    }
+    for (i32 i = 0; i < WEIGHT_ROWS; i++)
+        for (i32 col = last[i] / 16 * 16; col < strip->end; col += 16) {
+            float *at = pass->s + (r + i) * S_STRIDE + col;
+            const vec_mask seen = vec_mask_first(last[i] > col ? last[i] - col : 0);
+            vec_store(at, vec_select(seen, vec_load(at), vec_set1(-INFINITY)));
+        }
+    return true;
+}
+
+static void strip_weights_row(const struct tile_pass *pass, const struct strip *strip, i32 r)
+{
+    const i32 width = (strip->end + 15) / 16 * 16, packed = strip->row + r;
+    float *s = pass->s + r * S_STRIDE;
+    const struct keys keys = strip_row_keys(pass, strip, packed);
+    if (keys.begin >= keys.end) {
+        memset(s, 0, (size_t)width * sizeof *s);
+        return;
+    }
+    const i32 lo = (i32)(keys.begin - strip->key), hi = (i32)(keys.end - strip->key);
+    if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
+        const struct score_place at = tile_place(pass, packed);
+        const struct score_mods mods = { pass->mods, pass->head, packed, 0 };
+        score_row(pass->args, &pass->rule, &at, &mods, strip->key, lo, hi, s);
+    }
+    const float factor =
+        weight_row(pass->pairs, s, width, lo, hi, pass->rule.c, &pass->m[packed], pass->l + packed * 16);
+    if (factor != 1.0f)
+        scale_row(pass->o + (i64)packed * pass->v_pad, pass->v_pad, factor);
+}
+
 static void strip_weights(const struct tile_pass *pass, const struct strip *strip)
 {
-    const i32 width = (strip->end + 15) / 16 * 16;
-    for (i32 r = 0; r < strip->n_rows; r++) {
-        float *s = pass->s + r * S_STRIDE;
+    const bool plain = scores_are_dots(pass->args, &pass->rule, pass->mods);
+    i32 r = 0;
+    while (r < strip->n_rows) {
         const i32 packed = strip->row + r;
-        struct keys keys = { 0, 0 };
-        if (packed < pass->n_rows)
-            keys = keys_within(keys_of_row(pass->args, pass->item, pass->item->row_begin + packed / pass->args->group),
-                               strip->key + strip->begin, strip->key + strip->end);
-        if (keys.begin >= keys.end) {
-            memset(s, 0, (size_t)width * sizeof *s);
+        if (!plain || !strip_rows_from_begin(pass, strip, r)) {
+            strip_weights_row(pass, strip, r++);
             continue;
         }
-        const i32 lo = (i32)(keys.begin - strip->key), hi = (i32)(keys.end - strip->key);
-        if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
-            const struct score_place at = tile_place(pass, packed);
-            const struct score_mods mods = { pass->mods, pass->head, packed, 0 };
-            score_row(pass->args, &pass->rule, &at, &mods, strip->key, lo, hi, s);
-        }
-        const float factor =
-            weight_row(pass->pairs, s, width, lo, hi, pass->rule.c, &pass->m[packed], pass->l + packed * 16);
-        if (factor != 1.0f)
-            scale_row(pass->o + (i64)packed * pass->v_pad, pass->v_pad, factor);
+        struct weight_rows rows = { .s = pass->s + r * S_STRIDE,
+                                    .begin = strip->begin,
+                                    .end = (strip->end + 15) / 16 * 16,
+                                    .c = pass->rule.c,
+                                    .m = pass->m + packed,
+                                    .l = pass->l + packed * 16 };
+        weight_rows(pass->pairs, &rows);
+        for (i32 i = 0; i < WEIGHT_ROWS; i++)
+            if (rows.factors[i] != 1.0f)
+                scale_row(pass->o + (i64)(packed + i) * pass->v_pad, pass->v_pad, rows.factors[i]);
+        r += WEIGHT_ROWS;
     }
 }
 
