@@ -49,3 +49,9 @@ static inline vec vec_tanh(vec x)
     const vec large = vec_sign_of(vec_sub(vec_set1(1.0f), ratio), x);
     return vec_select(vec_less(size, vec_set1(0.625f)), small, large);
 }
+
+/* 0 while all lanes are finite, else NaN. */
+static inline vec vec_nothing_of(vec a)
+{
+    return vec_sub(a, a);
+}

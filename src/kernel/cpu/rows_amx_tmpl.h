@@ -20,7 +20,7 @@ struct rows_amx {
     u32 *q;                /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
     float *s[2];           /* [CHUNK][n_rows] of a block, by turns */
     i32 slot;              /* of s, for the step at work */
-    struct rows_step left; /* a step of four rows: scores made, weights and values still to do */
+    struct rows_step left; /* a step of fours of rows: scores made, weights and values still to do */
     bool is_left;
     struct keys full;              /* keys that all rows see */
     u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
@@ -169,7 +169,7 @@ static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
         vec_store(s + r * CHUNK + 16 * group, x[r]);
 }
 
-static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step, bool four)
+static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step, bool fours)
 {
     struct rows_amx *amx = pass->amx;
     struct amx_ahead ahead;
@@ -188,7 +188,7 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
                 tile_dot_bf16(&amx->regs, 2, 0, 1);
             }
             tile_store(&amx->regs, 2, amx->s[amx->slot] + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
-            if (!four)
+            if (!fours)
                 rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
         }
     }
@@ -206,16 +206,30 @@ static void rows_amx_round(const struct rows_pass *pass)
         }
 }
 
-/* Four rows that see all keys of a whole chunk, as S^T comes: for them the general way would take as long as memory. */
-static bool rows_amx_is_four(const struct rows_pass *pass, const struct rows_step *step)
+/* 4, 8, 12 or 16 rows that see all keys of a whole chunk, as S^T comes: for them the general way would take as long as
+ * memory. */
+static bool rows_amx_is_fours(const struct rows_pass *pass, const struct rows_step *step)
 {
     const i64 key = step->block->key + step->at;
-    return pass->n_rows == 4 && pass->rule.plain && step->n == CHUNK && pass->amx->full.begin <= key &&
-           key + CHUNK <= pass->amx->full.end;
+    return pass->n_rows % 4 == 0 && pass->amx->n_blocks == 1 && pass->rule.plain && step->n == CHUNK &&
+           pass->amx->full.begin <= key && key + CHUNK <= pass->amx->full.end;
+}
+
+static void rows_four_move(const struct rows_pass *pass, i64 row, const float tops[4])
+{
+    float *m = pass->m + row;
+    for (i32 r = 0; r < 4; r++) {
+        if (!((tops[r] - m[r]) * pass->rule.c > RESCALE_ABOVE))
+            continue;
+        const float factor = vec_max_lane(vec_exp2(vec_set1((m[r] - tops[r]) * pass->rule.c)));
+        scale_row(pass->l + (row + r) * 16, 16, factor);
+        scale_row(pass->o + (row + r) * pass->v_pad, pass->v_pad, factor);
+        m[r] = tops[r];
+    }
 }
 
 /* The maxima of four rows follow `top`; what to subtract. */
-static vec rows_four_follow(const struct rows_pass *pass, i64 row, vec top)
+INLINE vec rows_four_follow(const struct rows_pass *pass, i64 row, vec top)
 {
     float *m = pass->m + row;
     const float c = pass->rule.c;
@@ -223,27 +237,22 @@ static vec rows_four_follow(const struct rows_pass *pass, i64 row, vec top)
     if (vec_any_less(vec_set1(RESCALE_ABOVE), moved)) {
         float tops[16];
         vec_store(tops, top);
-        for (i32 r = 0; r < 4; r++) {
-            if (!((tops[r] - m[r]) * c > RESCALE_ABOVE))
-                continue;
-            const float factor = vec_max_lane(vec_exp2(vec_set1((m[r] - tops[r]) * c)));
-            scale_row(pass->l + (row + r) * 16, 16, factor);
-            scale_row(pass->o + (row + r) * pass->v_pad, pass->v_pad, factor);
-            m[r] = tops[r];
-        }
+        rows_four_move(pass, row, tops);
     }
     const vec base = vec_four_load(m);
     return vec_select(vec_less(vec_set1(-INFINITY), base), base, vec_zero());
 }
 
-static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *step, i32 slot)
+/* Rows `first` .. first + 3 of n_rows. */
+INLINE void rows_amx_four(const struct rows_pass *pass, const struct rows_step *step, i32 slot, i32 first, i32 n_rows)
 {
     const struct rows_amx *amx = pass->amx;
-    const i64 row = (i64)step->head * pass->n_padded;
+    const i64 row = (i64)step->head * n_rows + first;
+    const float *s = amx->s[slot] + first;
     vec x[8], sums = vec_zero(), top = vec_set1(-INFINITY);
     UNROLL(8)
     for (i32 i = 0; i < 8; i++) {
-        x[i] = vec_load(amx->s[slot] + 16 * i);
+        x[i] = n_rows == 4 ? vec_load(s + 16 * i) : vec_four_rows(s + 4 * i * n_rows, n_rows);
         top = vec_max(x[i], top);
     }
     float sum[16];
@@ -262,10 +271,20 @@ static void rows_amx_four(const struct rows_pass *pass, const struct rows_step *
         vec_four_transpose(x + 4 * group, rows);
         UNROLL(4)
         for (i32 r = 0; r < 4; r++) {
-            u32 *p = amx->p + (i64)(4 * group + r) * 16;
-            vec_store_slots(p, p + (i64)GROUPS * 4 * 16, rows[r]);
+            u32 *p = amx->p + ((i64)group * n_rows + first + r) * 16;
+            vec_store_slots(p, p + (i64)GROUPS * n_rows * 16, rows[r]);
         }
     }
+}
+
+static void rows_amx_fours(const struct rows_pass *pass, const struct rows_step *step, i32 slot)
+{
+    if (pass->n_rows == 4) {
+        rows_amx_four(pass, step, slot, 0, 4);
+        return;
+    }
+    for (i32 first = 0; first < pass->n_rows; first += 4)
+        rows_amx_four(pass, step, slot, first, pass->n_rows);
 }
 
 /* latest: the step whose K was used last: what to fetch follows it. */
@@ -307,7 +326,7 @@ static void rows_amx_finish(const struct rows_pass *pass, const struct rows_step
     struct rows_amx *amx = pass->amx;
     if (!amx->is_left)
         return;
-    rows_amx_four(pass, &amx->left, slot);
+    rows_amx_fours(pass, &amx->left, slot);
     rows_amx_weigh(pass, &amx->left, latest);
     amx->is_left = false;
 }
@@ -319,13 +338,13 @@ static void rows_amx_block_end(const struct rows_pass *pass)
     rows_amx_finish(pass, &latest, 1 - pass->amx->slot);
 }
 
-/* Of four rows a step's weights wait for the next step's scores: a core has tile products to do meanwhile. */
+/* Of fours of rows a step's weights wait for the next step's scores: a core has tile products to do meanwhile. */
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
     struct rows_amx *amx = pass->amx;
-    const bool four = !pass->careful && rows_amx_is_four(pass, step);
-    if (four) {
-        rows_amx_dots(pass, step, four);
+    const bool fours = !pass->careful && rows_amx_is_fours(pass, step);
+    if (fours) {
+        rows_amx_dots(pass, step, fours);
         rows_amx_finish(pass, step, 1 - amx->slot);
         amx->left = *step;
         amx->is_left = true;
@@ -333,7 +352,7 @@ static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step 
         return;
     }
     rows_amx_finish(pass, step, 1 - amx->slot);
-    rows_amx_dots(pass, step, four);
+    rows_amx_dots(pass, step, fours);
     rows_weights(pass, step);
     if (pass->careful) {
         const struct weigh work = weigh_of_step(pass, step);
@@ -349,12 +368,10 @@ static void rows_amx_in_order(const struct rows_pass *pass)
 {
     for (i64 row = 0; row < (i64)pass->n_heads * pass->n_padded; row++)
         for (i32 c = 0; c < pass->v_pad; c += 32) {
-            float x[32], *o = pass->o + row * pass->v_pad + c;
-            memcpy(x, o, sizeof x);
-            for (i32 i = 0; i < 16; i++) {
-                o[2 * i] = x[i];
-                o[2 * i + 1] = x[16 + i];
-            }
+            float *o = pass->o + row * pass->v_pad + c;
+            const vec even = vec_load(o), odd = vec_load(o + 16);
+            vec_store(o, vec_zip_lo(even, odd));
+            vec_store(o + 16, vec_zip_hi(even, odd));
         }
 }
 #endif

@@ -80,12 +80,6 @@ static inline float unit_of(float largest, float *factor)
     return largest / (float)DIGITS_MOST;
 }
 
-/* 0 while all lanes are finite, else NaN. */
-static inline vec vec_nothing_of(vec a)
-{
-    return vec_sub(a, a);
-}
-
 /* A query vector of kv head `head` of the pass into its columns of Q^T. */
 static void rows_i8_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src)
 {
@@ -387,10 +381,14 @@ static void rows_i8_in_order(const struct rows_pass *pass)
 {
     for (i64 row = 0; row < (i64)pass->n_heads * pass->n_padded; row++)
         for (i32 c = 0; c < pass->v_pad; c += 64) {
-            float x[64], *o = pass->o + row * pass->v_pad + c;
-            memcpy(x, o, sizeof x);
-            for (i32 i = 0; i < 64; i++)
-                o[i] = x[i % 4 * 16 + i / 4];
+            float *o = pass->o + row * pass->v_pad + c;
+            const vec a = vec_load(o), b = vec_load(o + 16), x = vec_load(o + 32), y = vec_load(o + 48);
+            const vec ax_lo = vec_zip_lo(a, x), by_lo = vec_zip_lo(b, y), ax_hi = vec_zip_hi(a, x),
+                      by_hi = vec_zip_hi(b, y);
+            vec_store(o, vec_zip_lo(ax_lo, by_lo));
+            vec_store(o + 16, vec_zip_hi(ax_lo, by_lo));
+            vec_store(o + 32, vec_zip_lo(ax_hi, by_hi));
+            vec_store(o + 48, vec_zip_hi(ax_hi, by_hi));
         }
 }
 #endif

@@ -11,7 +11,30 @@
 #include "kernel/cpu/vec_avx512_bf16.h"
 #include "kernel/cpu/tile_regs_amx.h"
 
+/* a0 b0 a1 b1 ... of lanes 0 .. 7 */
+static inline vec vec_zip_lo(vec a, vec b)
+{
+    const __m512i at = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+
+/* of lanes 8 .. 15 */
+static inline vec vec_zip_hi(vec a, vec b)
+{
+    const __m512i at = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+
 /* [16 keys][4 rows], four keys a vector: lane i belongs to row i % 4. */
+
+/* Four keys of x, `stride` floats apart. */
+static inline vec vec_four_rows(const float *x, i64 stride)
+{
+    vec a = _mm512_castps128_ps512(_mm_loadu_ps(x));
+    a = _mm512_insertf32x4(a, _mm_loadu_ps(x + stride), 1);
+    a = _mm512_insertf32x4(a, _mm_loadu_ps(x + 2 * stride), 2);
+    return _mm512_insertf32x4(a, _mm_loadu_ps(x + 3 * stride), 3);
+}
 
 static inline vec vec_four_load(const float x[4]) /* x[i % 4] */
 {

@@ -73,7 +73,34 @@ static inline void vec_store_rounded(u16 *p, vec a)
     vec_store_bf16_n(p, a, 16);
 }
 
+/* a0 b0 a1 b1 ... of lanes 0 .. 7 */
+static inline vec vec_zip_lo(vec a, vec b)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = i % 2 ? b.x[i / 2] : a.x[i / 2];
+    return r;
+}
+
+/* of lanes 8 .. 15 */
+static inline vec vec_zip_hi(vec a, vec b)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = i % 2 ? b.x[8 + i / 2] : a.x[8 + i / 2];
+    return r;
+}
+
 /* [16 keys][4 rows], four keys a vector: lane i belongs to row i % 4. */
+
+/* Four keys of x, `stride` floats apart. */
+static inline vec vec_four_rows(const float *x, i64 stride)
+{
+    vec r;
+    FOLIO__LANES
+    r.x[i] = x[i / 4 * stride + i % 4];
+    return r;
+}
 
 static inline vec vec_four_load(const float x[4]) /* x[i % 4] */
 {
