@@ -190,16 +190,14 @@ static bool rows_i8_is_whole(const struct rows_pass *pass, const struct rows_ste
 /* Weights of four rows times scales of V -> digits and units. */
 static void rows_i8_four_digits(const struct rows_i8 *i8, i32 block, const vec w[8], vec nothing)
 {
-    float tops[16], factors[4], nothings[16];
     vec top = vec_zero();
     UNROLL(8)
     for (i32 i = 0; i < 8; i++)
         top = vec_max(w[i], top);
-    vec_store(tops, vec_four_max(top));
-    vec_store(nothings, nothing);
-    for (i32 r = 0; r < 4; r++)
-        i8->p_unit[4 * block + r] = unit_of(tops[r], &factors[r]) + nothings[r];
-    const vec factor = vec_four_load(factors);
+    top = vec_four_max(top);
+    const vec most = vec_set1((float)DIGITS_MOST);
+    const vec factor = vec_select(vec_less(vec_zero(), top), vec_div(most, top), vec_zero());
+    vec_store_n(i8->p_unit + 4 * block, vec_add(vec_mul(top, vec_set1(1.0f / (float)DIGITS_MOST)), nothing), 4);
     UNROLL(2)
     for (i32 group = 0; group < GROUPS; group++) {
         vec x[4], rows[4];
