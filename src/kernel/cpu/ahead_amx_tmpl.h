@@ -19,17 +19,6 @@ struct amx_ahead {
     bool far;    /* into the second level */
 };
 
-INLINE void fetch_run(const u8 *run, bool far)
-{
-    UNROLL(16)
-    for (i32 line = 0; line < 16; line++) {
-        if (far)
-            __builtin_prefetch(run + line * 64, 0, 2);
-        else
-            __builtin_prefetch(run + line * 64, 0, 3);
-    }
-}
-
 /* Step `step` of n_steps over 16 rows: its share of them, in the order of memory. Into the second level where all heads
  * of a slot lie together: rows of one head are then a power of two apart, and the first level would lose them again.
  * A prefetch is one instruction and should stay one: a core looks 512 ahead, and a chunk has 256 of them. */
@@ -38,9 +27,9 @@ INLINE void rows_amx_fetch(const struct amx_ahead *ahead, i32 group, i32 step, i
     const u8 *run = ahead->run[group];
     for (i32 i = step; run && i < ahead->n_lines; i += n_steps) {
         if (ahead->far)
-            fetch_run(run + 1024 * i, true);
+            vec_fetch_kb_far(run + 1024 * i);
         else
-            fetch_run(run + 1024 * i, false);
+            vec_fetch_kb(run + 1024 * i);
     }
     if (run || !ahead->rows.rows)
         return;

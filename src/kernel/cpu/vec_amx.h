@@ -11,6 +11,26 @@
 #include "kernel/cpu/vec_avx512_bf16.h"
 #include "kernel/cpu/tile_regs_amx.h"
 
+/* Asks for 16 lines: an instruction each, from one address. gcc makes 16 addresses of it, and keeps them in memory. */
+#define FOLIO__FETCH_4(op, at) \
+#op " " #at "(%0)\n\t" #op " " #at "+64(%0)\n\t" #op " " #at "+128(%0)\n\t" #op " " #at "+192(%0)\n\t"
+#define FOLIO__FETCH_16(op) \
+    FOLIO__FETCH_4(op, 0) FOLIO__FETCH_4(op, 256) FOLIO__FETCH_4(op, 512) FOLIO__FETCH_4(op, 768)
+
+static inline void vec_fetch_kb(const u8 *p)
+{
+    __asm__ volatile(FOLIO__FETCH_16(prefetcht0) : : "r"(p));
+}
+
+/* Into the second level. */
+static inline void vec_fetch_kb_far(const u8 *p)
+{
+    __asm__ volatile(FOLIO__FETCH_16(prefetcht1) : : "r"(p));
+}
+
+#undef FOLIO__FETCH_16
+#undef FOLIO__FETCH_4
+
 /* a0 b0 a1 b1 ... of lanes 0 .. 7 */
 static inline vec vec_zip_lo(vec a, vec b)
 {

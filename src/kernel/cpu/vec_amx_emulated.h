@@ -73,6 +73,20 @@ static inline void vec_store_rounded(u16 *p, vec a)
     vec_store_bf16_n(p, a, 16);
 }
 
+/* Asks for 16 lines. */
+static inline void vec_fetch_kb(const u8 *p)
+{
+    FOLIO__LANES
+    __builtin_prefetch(p + i * 64, 0, 3);
+}
+
+/* Into the second level. */
+static inline void vec_fetch_kb_far(const u8 *p)
+{
+    FOLIO__LANES
+    __builtin_prefetch(p + i * 64, 0, 2);
+}
+
 /* a0 b0 a1 b1 ... of lanes 0 .. 7 */
 static inline vec vec_zip_lo(vec a, vec b)
 {
