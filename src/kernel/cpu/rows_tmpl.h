@@ -74,7 +74,7 @@ static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pa
     if (pass->by_slot && after->n > 0) {
         const i32 done = step->head * block->n + step->at; /* rows of the block, in the order of use */
         i32 slot = done / pass->n_heads, head = done % pass->n_heads;
-        for (i32 t = 0; t < CHUNK; t++) {
+        for (i32 t = 0; t < (step->n + 15) / 16 * 16; t++) { /* no more than are used: for 8 keys 32 took a tenth */
             ahead->list[t] = rows_after[slot] + head * pages->head_stride;
             slot += head + 1 == pass->n_heads;
             head = head + 1 == pass->n_heads ? 0 : head + 1;
