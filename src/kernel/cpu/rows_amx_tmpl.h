@@ -71,12 +71,6 @@ static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_hea
     return amx;
 }
 
-/* Both of a pair of bf16 times 1, -1 or 0. */
-static u32 pair_times_sign(u32 pair, float sign)
-{
-    return sign == 0.0f ? 0 : sign < 0.0f ? pair ^ 0x80008000u : pair;
-}
-
 /* A query vector of kv head `head` of the pass into its column of Q^T; NULL = zeros. */
 static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src)
 {
@@ -84,12 +78,16 @@ static void rows_amx_load_q(const struct rows_pass *pass, i32 head, i32 row, con
     const i32 d = pass->args->k.head_dim;
     const i32 n_pairs = amx->k_steps * 16, block = row / amx->n_rows, column = row % amx->n_rows;
     u32 *q = amx->q + ((i64)head * amx->n_blocks + block) * n_pairs * amx->n_rows + column;
-    for (i32 i = 0; i < n_pairs; i++) {
-        u32 pair = 0;
-        if (src && 2 * i < d)
-            memcpy(&pair, src + 4 * i, sizeof pair);
-        q[i * amx->n_rows] = pair_times_sign(pair, pass->rule.q_factor);
+    const float sign = pass->rule.q_factor; /* 1, -1 or 0 */
+    const u32 keep = sign == 0.0f ? 0 : UINT32_MAX, turn = sign < 0.0f ? 0x80008000u : 0;
+    const i32 n_there = src ? d / 2 : 0;
+    for (i32 i = 0; i < n_there; i++) {
+        u32 pair;
+        memcpy(&pair, src + 4 * i, sizeof pair);
+        q[i * amx->n_rows] = (pair & keep) ^ turn;
     }
+    for (i32 i = n_there; i < n_pairs; i++)
+        q[i * amx->n_rows] = 0;
 }
 
 static bool rows_follow(const u8 *const *rows, i64 stride)
