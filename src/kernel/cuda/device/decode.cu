@@ -298,7 +298,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                  const __grid_constant__ struct cuda_span span, const __grid_constant__ struct cuda_decode decode,
                  const __grid_constant__ struct tensor_maps k_maps, const __grid_constant__ struct tensor_maps v_maps)
 {
-    extern __shared__ __align__(1024) u8 dynamic[];
+    DYNAMIC_SHARED(1024, dynamic);
     __shared__ struct shared sh;
     u8 *memory = dynamic + (-shared_address(dynamic) & 1023);
     const i32 warp = (i32)threadIdx.x / 32;

@@ -7,7 +7,7 @@
 #define TREE_TID ((i32)threadIdx.x)
 #define TREE_D_V generic_d_v
 #define TREE_PITCH generic_d_v
-static __shared__ int generic_d_v;
+__shared__ int generic_d_v;
 #include "kernel/cuda/device/scores.cuh"
 #define TREE_AHEAD 2
 #include "kernel/cuda/device/tree.cuh"
@@ -347,7 +347,7 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
     folio_generic(const __grid_constant__ struct attend_args a, const __grid_constant__ struct cuda_work work,
                   const __grid_constant__ struct cuda_span span)
 {
-    extern __shared__ __align__(16) u8 memory[];
+    DYNAMIC_SHARED(16, memory);
     struct generic g;
     generic_layout(&g, memory, work.tile_rows, a.q.dim, a.out.dim);
     struct tree tree = { &work, g.leaf, g.node, g.root };

@@ -1,45 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * numbers.cuh: elements of tensors as floats, and back. */
 #pragma once
-#include "kernel/args.h"
+#include "kernel/cuda/device/convert.cuh"
 
-#define DEVICE static __device__ __forceinline__
 #define INFINITY_F __int_as_float(0x7f800000)
 #define NAN_F __int_as_float(0x7fffffff)
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
 
-DEVICE float exp2_fast(float x) /* 2 ulp; -inf gives 0 */
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-DEVICE float f16_to_f32(u16 x)
-{
-    float y;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x));
-    return y;
-}
-
-DEVICE u16 f32_to_f16(float x)
-{
-    u16 y;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
-    return y;
-}
-
 DEVICE float bf16_to_f32(u16 x)
 {
     return __int_as_float((int)((u32)x << 16));
-}
-
-DEVICE u16 f32_to_bf16(float x)
-{
-    u32 y;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(0.0f), "f"(x));
-    return (u16)y;
 }
 
 DEVICE float load_number(const void *p, i32 dtype)

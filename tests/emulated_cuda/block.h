@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * block.h: a grid, block after block; the threads of a block take turns, and only where they wait for each other. */
+#pragma once
+#include <cstddef>
+
+struct dim3_words {
+    unsigned x, y, z;
+};
+extern dim3_words threadIdx, blockIdx, blockDim, gridDim;
+
+enum { SHARED_BYTES = 256 * 1024, MAX_THREADS = 1024 };
+extern unsigned char shared_memory[SHARED_BYTES]; /* dynamic, aligned to 1024 bytes; 0xff at every block's start */
+
+typedef unsigned char warp_slot[32];
+
+/* What all 32 lanes of the warp gave, valid until the lane's next exchange but one. n <= 32 bytes. */
+const warp_slot *warp_exchange(const void *mine, size_t n);
+void warp_sync(void);
+void block_sync(void);
+void give_turn(void); /* to the next thread; stops the program when nothing has happened for very long */
+void something_happened(void);
+
+void run_grid(void (*kernel)(void), unsigned grid_x, unsigned grid_y, unsigned n_threads);
+
+[[noreturn]] void misuse(const char *what);
