@@ -79,6 +79,19 @@ static inline __attribute__((always_inline)) void bytes_load_keys(__m512i x[4], 
     bytes_exchange(x);
 }
 
+/* Two rows' lines of 64 bytes from byte c on: spread over the work, for bursts hold up the loads. */
+static inline __attribute__((always_inline)) void bytes_fetch(const struct bytes_ahead *ahead, i32 key, i32 c, i32 hint)
+{
+    const u8 *const volatile *rows = ahead->rows + key;
+    if (hint == 3) {
+        __builtin_prefetch(rows[0] + ahead->offset + c, 0, 3);
+        __builtin_prefetch(rows[1] + ahead->offset + c, 0, 3);
+    } else {
+        __builtin_prefetch(rows[0] + ahead->offset + c, 0, 2);
+        __builtin_prefetch(rows[1] + ahead->offset + c, 0, 2);
+    }
+}
+
 /* Eight keys: [2][4 keys][4 rows] */
 static inline __attribute__((always_inline)) void bytes_eight_scores(const struct bytes_scores *a, i32 d, i32 key,
                                                                      __m512 s[2])
@@ -97,14 +110,19 @@ static inline __attribute__((always_inline)) void bytes_eight_scores(const struc
         bytes_load_keys(x[0], a->k + key, a->offset + c);
         bytes_load_keys(x[1], a->k + key + 4, a->offset + c);
         UNROLL(4)
-        for (i32 part = 0; part < 4; part++)
+        for (i32 part = 0; part < 4; part++) {
+            if (a->near.rows)
+                bytes_fetch(&a->near, key + 2 * part, c, 3);
+            if (a->far.rows)
+                bytes_fetch(&a->far, key + 2 * part, c, 2);
             UNROLL(4)
-        for (i32 r = 0; r < BYTES_ROWS; r++)
-            UNROLL(2)
-        for (i32 b = 0; b < 2; b++) {
-            const __m512i y = _mm512_loadu_si512(q + (c / 16 + part) * BYTES_STEP + r * 128 + b * 64);
-            BYTES_DOT(acc[0][r][b], x[0][part], y);
-            BYTES_DOT(acc[1][r][b], x[1][part], y);
+            for (i32 r = 0; r < BYTES_ROWS; r++)
+                UNROLL(2)
+            for (i32 b = 0; b < 2; b++) {
+                const __m512i y = _mm512_loadu_si512(q + (c / 16 + part) * BYTES_STEP + r * 128 + b * 64);
+                BYTES_DOT(acc[0][r][b], x[0][part], y);
+                BYTES_DOT(acc[1][r][b], x[1][part], y);
+            }
         }
     }
     const __m512i offset = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)a->q_offset));
@@ -137,13 +155,6 @@ static inline __attribute__((always_inline)) void bytes_scores_of(const struct b
 {
     for (i32 key = 0; key < a->n_keys; key += 16) {
         __m512 s[4];
-        for (i32 t = key; t < key + 16; t++)
-            for (i32 c = 0; c < d; c += 64) {
-                if (a->near.rows)
-                    __builtin_prefetch(a->near.rows[t] + a->near.offset + c, 0, 3);
-                if (a->far.rows)
-                    __builtin_prefetch(a->far.rows[t] + a->far.offset + c, 0, 2);
-            }
         bytes_eight_scores(a, d, key, s);
         bytes_eight_scores(a, d, key + 8, s + 2);
         bytes_rows(s);
@@ -173,12 +184,12 @@ static inline __attribute__((always_inline)) void bytes_half_values(const struct
         acc[r][0][0] = acc[r][0][1] = acc[r][1][0] = acc[r][1][1] = _mm512_setzero_si512();
     for (i32 t = 0; t < a->n_keys; t += 4) {
         __m512i x[4];
+        if (fetch) { /* two of four rows now, two in the other half */
+            bytes_fetch(&a->near, t + 2 * upper, c, 3);
+            bytes_fetch(&a->far, t + 2 * upper, c, 2);
+        }
         UNROLL(4)
         for (i32 i = 0; i < 4; i++) {
-            if (fetch && !upper)
-                __builtin_prefetch(a->near.rows[t + i] + a->near.offset + c, 0, 3);
-            if (fetch && upper)
-                __builtin_prefetch(a->far.rows[t + i] + a->far.offset + c, 0, 2);
             x[i] = _mm512_loadu_si512(a->v[t + i] + a->offset + c);
         }
         const __m512i ab = upper ? _mm512_unpackhi_epi8(x[0], x[1]) : _mm512_unpacklo_epi8(x[0], x[1]);
@@ -208,14 +219,13 @@ static inline __attribute__((always_inline)) void bytes_half_values(const struct
 static void bytes_values(const struct bytes_values *a)
 {
     for (i32 c = 0; c < a->d; c += 64) {
-        if (a->near.rows)
+        if (a->near.rows && a->far.rows) {
             bytes_half_values(a, c, false, true);
-        else
-            bytes_half_values(a, c, false, false);
-        if (a->far.rows)
             bytes_half_values(a, c, true, true);
-        else
+        } else {
+            bytes_half_values(a, c, false, false);
             bytes_half_values(a, c, true, false);
+        }
     }
 }
 
