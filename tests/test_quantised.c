@@ -152,7 +152,8 @@ static void check_choice(const struct problem_choice *c, enum dtype dtype, folio
     p.args.v_scale = tensor_there(&v.scale) ? &v.scale.dl : NULL;
     problem_reset_outputs(&p);
     assert_true(problem_run(&p, ref, NULL));
-    compare(&p, wanted, 2e-7 * p.max_value, "the oracle");
+    /* Dequantised K was rounded to f32, which moves scores by their size. */
+    compare(&p, wanted, 2e-8 * p.max_value * fmax(10, p.max_score), "the oracle");
     u64 bits = 0;
     for (i32 i = 0; i < N_LEVELS; i++) {
         if (!ctx[i])
