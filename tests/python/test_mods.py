@@ -178,6 +178,25 @@ def test_nan_stays_in_its_row():
     assert (rows == want).all() and (np.isnan(out).any(2) == want).all()
 
 
+@pytest.mark.parametrize("backend", ["cpu", "ref"])
+@pytest.mark.parametrize("rows", [1, 3, 60])
+@pytest.mark.parametrize("num_splits", [0, 3])
+def test_a_row_whose_every_score_is_nan_is_nan(rows, num_splits, backend):
+    """By a mod, and by q itself; in both families, whole and in splits; with a sink too."""
+    p = oracle.problem(11, kv_lens=[150, 70], q_lens=[rows, rows])
+    arrays, keywords = p.in_layout("NHD")
+    keywords |= dict(backend=backend, num_splits=num_splits, return_lse=True)
+    poisoned = arrays[0].copy()
+    poisoned[rows - 1, 1] = np.nan
+    for q, mod in ((arrays[0], f"b == 0 && h == 1 && q == {rows - 1} ? inf - inf : score"), (poisoned, None)):
+        for sinks in (None, np.zeros(arrays[0].shape[1], np.float32)):
+            out, lse = folio.attention(q, *arrays[1:], **keywords, score_mod=mod, sinks=sinks)
+            want = np.zeros(lse.shape, bool)
+            want[rows - 1, 1] = True
+            assert (np.isnan(lse) == want).all() and (np.isnan(out).all(2) == want).all()
+            assert (np.isnan(out).any(2) == want).all()
+
+
 class Mine(Exception):
     pass
 

@@ -22,8 +22,13 @@ static void scale_row(float *o, i32 d, float factor)
 /* acc += next, of which d elements of o exist. */
 static void fold_row(struct row_state *acc, const struct row_state *next, i32 d, float c)
 {
-    if (next->m == -INFINITY)
+    if (next->m == -INFINITY) {
+        if (isnan(next->l)) { /* scores that were NaN, which no maximum follows: a sum that is NaN is not "no key" */
+            acc->m = acc->m == -INFINITY ? 0.0f : acc->m;
+            acc->l = next->l;
+        }
         return;
+    }
     if (acc->m == -INFINITY) {
         for (i32 i = 0; i < d; i += 16)
             vec_store(acc->o + i, vec_load_n(next->o + i, d - i < 16 ? d - i : 16));
@@ -45,7 +50,11 @@ static void fold_row(struct row_state *acc, const struct row_state *next, i32 d,
 static float normalise(const struct attend_args *args, const struct score_rule *rule, i32 head,
                        const struct row_state *row, float *lse)
 {
-    const double top = (double)row->m * rule->natural; /* -inf: no key */
+    const double top = (double)row->m * rule->natural; /* -inf: no key, or none that is a number */
+    if (isnan(row->l)) {
+        *lse = NAN;
+        return NAN;
+    }
     if (!args->sinks) {
         if (args->lse)
             *lse = row->m == -INFINITY ? -INFINITY : (float)(top + log((double)row->l));
