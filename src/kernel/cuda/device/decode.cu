@@ -8,11 +8,17 @@
  * CONFIG_LOADER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
 #include "kernel/cuda/device/fragments.cuh"
 #include "kernel/cuda/device/jobs.cuh"
+enum {
+    LANE_COLUMNS = CONFIG_D_V / 32,
+    AT_A_TIME = CONFIG_ROWS / MERGER_WARPS >= 2 && CONFIG_D_V <= 128 ? 2 : 1, /* rows of a merger */
+};
 #define TREE_WARPS MERGER_WARPS
 #define TREE_TID ((i32)threadIdx.x - 32 * FIRST_MERGER)
 #define TREE_D_V CONFIG_D_V
 #define TREE_PITCH (CONFIG_D_V + 4) /* the consumers' stores then fall into different banks */
 #define TREE_AHEAD (CONFIG_ROWS == 32 ? 4 : 8)
+#define TREE_ROWS AT_A_TIME
+#define TREE_LEAF_FOLD leaf_fold
 #include "kernel/cuda/device/tree.cuh"
 
 /* The mergers' memory, behind Q: [n_parts][CONSUMER_WARPS] parts, then node and root. */
@@ -70,7 +76,7 @@ DEVICE bool use_tile(struct fragments *f, struct consumer *c, struct shared *sh,
 #pragma unroll
     for (i32 step = 0; step < STEPS; step++)
         add_values(f, p[step], c->v_slots + (u32)c->tile.slot * V_BYTES + c->v_offset[step], c, first + step * 16,
-                   &job->keys, is_edge);
+                   &job->share.unit.keys, is_edge);
     warp_arrive(&sh->v.empty[c->tile.slot]);
     place_next(&c->tile, n_slots);
     return is_bad;
@@ -92,7 +98,7 @@ DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh,
                      u8 *memory, const struct cuda_work *work, const struct cuda_decode *decode)
 {
     const i32 warp = threadIdx.x / 32, rows = work->tile_rows;
-    const struct tiles tiles = tiles_of(&job->keys, job->leaf, leaf);
+    const struct tiles tiles = tiles_of(&job->share.unit.keys, job->share.unit.leaf, leaf);
     bool is_bad = false;
     if (CONFIG_PROBE) {
         for (i32 token = tiles.begin; token < tiles.end; token += TILE)
@@ -102,7 +108,7 @@ DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh,
     fragments_clear(f);
     for (i32 token = tiles.begin; token < tiles.end; token += TILE) {
         const bool is_edge = token < job->all_begin || token + TILE > job->all_end;
-        if (ROW_TILES == 1 && !is_edge) /* more rows leave no registers for two copies of the code */
+        if (ROW_TILES <= 2 && !is_edge) /* more rows leave no registers for two copies of the code */
             is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, false);
         else
             is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, is_edge);
@@ -133,11 +139,11 @@ DEVICE void consume(struct shared *sh, u8 *memory, const struct attend_args *a, 
         const u32 *n = &sh->n_jobs[threadIdx.x / 32]; /* read again when needed: there are too few registers */
         barrier_wait(&sh->job_full[*n % N_JOBS], *n / N_JOBS & 1);
         const struct job *job = &sh->jobs[*n % N_JOBS];
-        if (job->is_none)
+        if (share_is_none(&job->share))
             return;
         c.q = shared_address(q_slots(memory, decode)) + *n % N_JOBS * Q_BYTES;
         load_q(&f, &c);
-        for (i32 leaf = job->begin; leaf < job->end; leaf++)
+        for (i32 leaf = job->share.begin; leaf < job->share.end; leaf++)
             use_leaf(&f, &c, sh, job, leaf, memory, work, decode);
         __syncwarp();
         if ((threadIdx.x & 31) == 0) {
@@ -202,46 +208,95 @@ DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *
 
 /* ---- mergers */
 
-/* The warps' parts of a leaf, in order -> the first of them. Parts lie rows * (TREE_PITCH + 2) floats apart. */
-DEVICE void fold_warps(const struct part *p, i32 n_rows, i32 rows)
+/* A warp's own rows of the part that is being folded into, in registers. */
+struct sums {
+    float m[AT_A_TIME], l[AT_A_TIME], o[AT_A_TIME][LANE_COLUMNS];
+};
+
+DEVICE void sums_add(struct sums *s, i32 k, float m, float l, const float o[LANE_COLUMNS])
 {
-    const i32 step = rows * (TREE_PITCH + 2);
-    FOR_ROWS(r, n_rows)
-    {
-        float keep[CONSUMER_WARPS], take[CONSUMER_WARPS], top = -INFINITY_F, l = 0.0f;
+    const float old = s->m[k];
+    s->m[k] = fmaxf(old, m);
+    const float keep = factor(old, s->m[k]), take = factor(m, s->m[k]);
+    s->l[k] = fold_one(s->l[k], keep, l, take);
 #pragma unroll
-        for (i32 w = 0; w < CONSUMER_WARPS; w++) {
-            const float m = p->m[w * step + r], before = top;
-            top = fmaxf(top, m);
-            keep[w] = factor(before, top);
-            take[w] = factor(m, top);
-            l = __fmaf_rn(l, keep[w], __fmul_rn(p->l[w * step + r], take[w]));
-        }
-        FOR_COLUMNS(d)
-        {
-            float o = 0.0f;
+    for (i32 c = 0; c < LANE_COLUMNS; c++)
+        s->o[k][c] = fold_one(s->o[k][c], keep, o[c], take);
+}
+
+/* Rows first, first + MERGER_WARPS, ...; rows that are not there are the last one again. */
+DEVICE void sums_load(struct sums *s, const struct part *p, i32 first, i32 n_rows, bool is_empty)
+{
 #pragma unroll
-            for (i32 w = 0; w < CONSUMER_WARPS; w++)
-                o = __fmaf_rn(o, keep[w], __fmul_rn(p->o[w * step + r * TREE_PITCH + d], take[w]));
-            p->o[r * TREE_PITCH + d] = o;
-        }
-        __syncwarp();
-        if ((threadIdx.x & 31) == 0) {
-            p->m[r] = top;
-            p->l[r] = l;
-        }
-        __syncwarp();
+    for (i32 k = 0; k < AT_A_TIME; k++) {
+        const i32 r = min(first + k * MERGER_WARPS, n_rows - 1);
+        s->m[k] = is_empty ? -INFINITY_F : p->m[r];
+        s->l[k] = is_empty ? 0.0f : p->l[r];
+#pragma unroll
+        for (i32 c = 0; c < LANE_COLUMNS; c++)
+            s->o[k][c] = is_empty ? 0.0f : p->o[r * TREE_PITCH + TREE_LANE + 32 * c];
     }
 }
 
+DEVICE void sums_store(const struct sums *s, const struct part *p, i32 first, i32 n_rows)
+{
+    __syncwarp();
+#pragma unroll
+    for (i32 k = 0; k < AT_A_TIME; k++) {
+        const i32 r = first + k * MERGER_WARPS;
+        if (r >= n_rows)
+            continue;
+#pragma unroll
+        for (i32 c = 0; c < LANE_COLUMNS; c++)
+            p->o[r * TREE_PITCH + TREE_LANE + 32 * c] = s->o[k][c];
+        if (TREE_LANE == 0) {
+            p->m[r] = s->m[k];
+            p->l[r] = s->l[k];
+        }
+    }
+    __syncwarp();
+}
+
+/* The warps' parts of a leaf, in order, are one part; that into dst. They lie rows * (TREE_PITCH + 2) floats apart. */
+DEVICE void leaf_fold(const struct tree *t, const struct part *dst, i32 n_rows, bool is_first)
+{
+    const i32 step = t->work->tile_rows * (TREE_PITCH + 2);
+#pragma unroll 1
+    for (i32 first = TREE_WARP; first < n_rows; first += AT_A_TIME * MERGER_WARPS) {
+        struct sums parts[CONSUMER_WARPS], leaf, sums;
+#pragma unroll
+        for (i32 w = 0; w < CONSUMER_WARPS; w++) {
+            const struct part part = { t->leaf.o + w * step, t->leaf.m + w * step, t->leaf.l + w * step };
+            sums_load(&parts[w], &part, first, n_rows, false);
+        }
+        sums_load(&leaf, dst, first, n_rows, true);
+        sums_load(&sums, dst, first, n_rows, is_first);
+#pragma unroll
+        for (i32 k = 0; k < AT_A_TIME; k++) {
+#pragma unroll
+            for (i32 w = 0; w < CONSUMER_WARPS; w++)
+                sums_add(&leaf, k, parts[w].m[k], parts[w].l[k], parts[w].o[k]);
+            sums_add(&sums, k, leaf.m[k], leaf.l[k], leaf.o[k]);
+        }
+        sums_store(&sums, dst, first, n_rows);
+    }
+}
+
+DEVICE void merge_leaf(struct tree *tree, const struct share *share, i32 leaf, const struct attend_args *a)
+{
+    const struct unit *u = &share->unit;
+    if (tree_add(tree, u, leaf, share->begin, share->end))
+        FOR_ROWS(r, u->n_rows)
+    write_row(a, u, tree->head, u->row_begin + r, tree->root.o + r * TREE_PITCH, tree->root.m[r], tree->root.l[r]);
+}
+
 DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, const struct cuda_work *work,
-                  const struct cuda_span *span, const struct cuda_decode *decode)
+                  const struct cuda_decode *decode)
 {
     const i32 rows = work->tile_rows, n_parts = decode->n_parts;
+    const struct cut cut = work->starts[(i32)blockIdx.x / a->n_kv_heads].cut;
     struct tree tree;
-    struct place part = { 0, 0 };
-    const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
-    const struct cut cut = start->cut;
+    struct place part = { 0, 0 }, job = { 0, 0 };
     tree.work = work;
     tree.node = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS);
     tree.root = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS + 1);
@@ -249,20 +304,19 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
     tree.head = (i32)blockIdx.x % a->n_kv_heads;
     tree.n_kv_heads = a->n_kv_heads;
     tree.cut = &cut;
-    struct walk walk = start->walk;
-    for (struct share share = start->first; !share_is_none(&share); share = walk_next(&walk, span, work)) {
-        const struct unit *u = &share.unit;
-        for (i32 leaf = share.begin; leaf < share.end; leaf++) {
+    for (;; place_next(&job, N_JOBS)) {
+        barrier_wait(&sh->job_full[job.slot], job.phase);
+        const struct share *share = &sh->jobs[job.slot].share;
+        if (share_is_none(share))
+            return;
+        for (i32 leaf = share->begin; leaf < share->end; leaf++) {
             barrier_wait(&sh->part_full[part.slot], part.phase);
             tree.leaf = part_at(memory, decode, rows, part.slot * CONSUMER_WARPS);
-            fold_warps(&tree.leaf, u->n_rows, rows);
-            const bool is_mine = tree_add(&tree, u, leaf, share.begin, share.end);
+            merge_leaf(&tree, share, leaf, a);
             warp_arrive(&sh->part_empty[part.slot]);
             place_next(&part, n_parts);
-            if (is_mine)
-                FOR_ROWS(r, u->n_rows)
-            write_row(a, u, tree.head, u->row_begin + r, tree.root.o + r * TREE_PITCH, tree.root.m[r], tree.root.l[r]);
         }
+        warp_arrive(&sh->job_empty[job.slot]);
     }
 }
 
@@ -283,7 +337,7 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
         sh->n_leaves[i] = sh->n_jobs[i] = 0;
     if (i < N_JOBS) {
         barrier_init(&sh->job_full[i], 1);
-        barrier_init(&sh->job_empty[i], CONSUMER_WARPS);
+        barrier_init(&sh->job_empty[i], CONSUMER_WARPS + (CONFIG_PROBE ? 0 : MERGER_WARPS));
         barrier_init(&sh->part_full[i], CONSUMER_WARPS);
         barrier_init(&sh->part_empty[i], MERGER_WARPS);
     }
@@ -326,6 +380,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     } else if (HAS_CLERK && warp == CLERK) {
         write_jobs(&sh, memory, &a, &work, &span, &decode);
     } else if (!CONFIG_PROBE) {
-        merge(&sh, memory, &a, &work, &span, &decode);
+        merge(&sh, memory, &a, &work, &decode);
     }
 }

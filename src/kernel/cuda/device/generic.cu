@@ -9,7 +9,9 @@
 #define TREE_PITCH generic_d_v
 __shared__ int generic_d_v;
 #include "kernel/cuda/device/scores.cuh"
-#define TREE_AHEAD 2
+#define TREE_AHEAD 2 /* as there are registers */
+#define TREE_ROWS 1
+#define TREE_LEAF_FOLD leaf_fold
 #include "kernel/cuda/device/tree.cuh"
 
 enum {
@@ -18,6 +20,12 @@ enum {
     VECTOR = 16 / ELEMENT, /* elements of a 16-byte read of K */
     QUAD = 4,              /* elements of a read of V */
 };
+
+/* t->leaf -> dst */
+DEVICE void leaf_fold(const struct tree *t, const struct part *dst, i32 n_rows, bool is_first)
+{
+    part_fold(dst, &t->leaf, n_rows, is_first);
+}
 
 struct generic {
     struct part leaf, node, root; /* [tile_rows][d_v] ... */
@@ -350,24 +358,15 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
     DYNAMIC_SHARED(16, memory);
     struct generic g;
     generic_layout(&g, memory, work.tile_rows, a.q.dim, a.out.dim);
-    struct tree tree = { &work, g.leaf, g.node, g.root };
-    tree.group = (i32)blockIdx.x / a.n_kv_heads;
-    tree.head = (i32)blockIdx.x % a.n_kv_heads;
-    tree.n_kv_heads = a.n_kv_heads;
-    if (threadIdx.x == 0)
-        generic_d_v = a.out.dim;
-    const struct cuda_start *start = &work.starts[tree.group];
-    tree.cut = &start->cut;
+    const i32 group = (i32)blockIdx.x / a.n_kv_heads;
+    struct tree tree = { &work, g.leaf, g.node, g.root, group, (i32)blockIdx.x % a.n_kv_heads, a.n_kv_heads };
+    tree.cut = &work.starts[group].cut;
     __shared__ struct share share; /* not in registers: there are too few */
     __shared__ struct walk walk;
     const struct unit *u = &share.unit;
-    for (bool is_first = true;; is_first = false) {
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            if (is_first)
-                walk = start->walk;
-            share = is_first ? start->first : walk_next(&walk, &span, &work);
-        }
+    if (threadIdx.x == 0)
+        generic_d_v = a.out.dim, walk = work.starts[group].walk, share = work.starts[group].first;
+    for (;;) {
         __syncthreads();
         if (share_is_none(&share))
             return;
@@ -388,11 +387,13 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
                 else
                     leaf_values(&g, &a, u);
             }
-            if (tree_add(&tree, u, leaf, share.begin, share.end)) {
+            if (tree_add(&tree, u, leaf, share.begin, share.end))
                 FOR_ROWS(r, u->n_rows)
-                write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * a.out.dim, g.root.m[r], g.root.l[r]);
-            }
+            write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * a.out.dim, g.root.m[r], g.root.l[r]);
             __syncthreads();
         }
+        __syncthreads(); /* all have seen that this was its last leaf */
+        if (threadIdx.x == 0)
+            share = walk_next(&walk, &span, &work);
     }
 }

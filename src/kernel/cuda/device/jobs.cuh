@@ -49,25 +49,20 @@ DEVICE void write_job(struct shared *sh, u8 *q, struct place *place, const struc
 {
     const struct unit *u = &share->unit;
     struct job *job = &sh->jobs[place->slot];
-    const bool is_none = share_is_none(share);
     barrier_wait(&sh->job_empty[place->slot], place->phase ^ 1);
-    if (!is_none) {
+    if (!share_is_none(share)) {
         write_rows(job, a, span, u, head);
         write_q(q + place->slot * Q_BYTES, a, u, head);
     }
     if ((threadIdx.x & 31) == 0) {
-        job->is_none = is_none;
-        if (!is_none) {
+        job->share = *share;
+        if (!share_is_none(share)) {
             const i32 first = u->row_begin / span->group, last = (u->row_begin + u->n_rows - 1) / span->group;
             job->all_begin = visible_keys(span, u->m, u->n, last, last).begin;
             job->all_end = visible_keys(span, u->m, u->n, first, first).end;
-            job->keys = u->keys;
             job->scale = (float)a->scale * LOG2_E;
             job->cap = (float)a->softcap * LOG2_E;
             job->cap_in = a->softcap > 0 ? 2.0f * LOG2_E * (float)a->scale / (float)a->softcap : 0.0f;
-            job->leaf = u->leaf;
-            job->begin = share->begin;
-            job->end = share->end;
         }
     }
     __syncwarp();

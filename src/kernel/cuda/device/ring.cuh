@@ -52,11 +52,9 @@ struct ring {
     u8 is_bad[MAX_SLOTS][PRODUCERS]; /* a page id of the tile is none */
 };
 
-/* A unit, as consumers need it. */
+/* A share, as consumers and mergers need it. */
 struct job {
-    struct keys keys;                                 /* that any row sees */
-    i32 leaf, begin, end;                             /* keys of a leaf; leaves of this block */
-    i32 is_none;                                      /* there are no more */
+    struct share share;                               /* none: there are no more */
     float scale;                                      /* base-2 */
     float cap, cap_in;                                /* cap * log2 e; 2 * scale * log2 e / cap */
     i32 all_begin, all_end;                           /* keys that every row sees */

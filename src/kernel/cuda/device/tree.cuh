@@ -12,8 +12,10 @@
  * is always handled by warp r % TREE_WARPS, and warps know nothing of one another: each counts the leaves of its rows.
  *
  * The including kernel defines TREE_WARPS and TREE_TID (0 ..) of the threads that fold, TREE_D_V, the columns of o,
- * TREE_PITCH, floats from a row of o in shared memory to the next, and TREE_AHEAD, slots whose loads are in flight. In
- * shared memory lane i has columns i, i + 32, i + 64 ..., in slots four side by side: 4 i .. 4 i + 3 of every 128.
+ * TREE_PITCH, floats from a row of o in shared memory to the next, TREE_AHEAD, slots whose loads are in flight, of
+ * TREE_ROWS rows, and TREE_LEAF_FOLD, a function that folds the leaf that has just been computed into a part, for the
+ * warp's own rows. In shared memory lane i has columns i, i + 32, i + 64 ..., in slots four side by side, from 4 i on,
+ * of every 128.
  *
  * Folding left to right means, for part i with maximum m[i]: M[i] = max(M[i-1], m[i]), o = fma(o, 2^(M[i-1] - M[i]),
  * o[i] * 2^(m[i] - M[i])), and l alike, from M = -inf, o = l = 0. All code below does these operations in this
@@ -101,65 +103,79 @@ DEVICE void slot_store(float *slot, const struct part *src, i32 n_rows)
     }
 }
 
-/* Columns d .. d + 3 of slots first .. first + TREE_AHEAD - 1, of n. */
-DEVICE void slots_load(float4 x[TREE_AHEAD], const float *slots, i64 slot_floats, i32 first, i32 n, i32 d)
-{
-#pragma unroll
-    for (i32 i = 0; i < TREE_AHEAD; i++)
-        if (first + i < n)
-            x[i] = __ldcg((const float4 *)(slots + (first + i) * slot_floats + min(d, slot_columns() - 4)));
-}
-
 DEVICE float fold_one(float sum, float keep, float x, float take)
 {
     return __fmaf_rn(sum, keep, __fmul_rn(x, take));
 }
 
-/* n <= 32 slots, in order, into one row: its columns at o, m, l. slots: the first one's row. All loads but those beyond
- * TREE_AHEAD are on their way before the first is looked at: the way to the slots is long. */
-DEVICE void slots_fold_row(float *o, float *m, float *l, const float *slots, i64 slot_floats, i32 n, bool is_first)
+/* A row of n <= 32 slots: columns of the first TREE_AHEAD, or of later ones; of slot `lane` its m and l, then what to
+ * multiply the sum so far and the slot by. */
+struct slots_row {
+    float4 x[TREE_AHEAD];
+    float m, l, keep, take;
+};
+
+/* Columns d .. d + 3 of slots first .. first + TREE_AHEAD - 1. slots: the row in slot 0. */
+DEVICE void slots_load(struct slots_row *s, const float *slots, i64 slot_floats, i32 first, i32 n, i32 d)
+{
+#pragma unroll
+    for (i32 i = 0; i < TREE_AHEAD; i++)
+        if (first + i < n)
+            s->x[i] = __ldcg((const float4 *)(slots + (first + i) * slot_floats + min(d, slot_columns() - 4)));
+}
+
+/* Everything of a row that can be asked for before anything is known. */
+DEVICE void slots_ask(struct slots_row *s, const float *slots, i64 slot_floats, i32 n)
 {
     const i32 lane = TREE_LANE;
-    float4 x[TREE_AHEAD];
-    slots_load(x, slots, slot_floats, 0, n, 4 * lane);
     const float2 mine = __ldcg((const float2 *)(slots + min(lane, n - 1) * slot_floats + slot_columns()));
-    const float base = is_first ? -INFINITY_F : *m, part_m = lane < n ? mine.x : -INFINITY_F;
-    float top = part_m, sum = is_first ? 0.0f : *l;
+    slots_load(s, slots, slot_floats, 0, n, 4 * lane);
+    s->m = lane < n ? mine.x : -INFINITY_F;
+    s->l = mine.y;
+}
+
+/* All n slots, in order, into one row: its columns at o, m, l. */
+DEVICE void slots_sum(struct slots_row *s, float *o, float *m, float *l, const float *slots, i64 slot_floats, i32 n,
+                      bool is_first)
+{
+    const i32 lane = TREE_LANE;
+    const float base = is_first ? -INFINITY_F : *m;
+    float top = s->m, sum = is_first ? 0.0f : *l;
     for (i32 i = 1; i < 32; i *= 2) {
         const float other = __shfl_up_sync(~0u, top, i);
         top = lane >= i ? fmaxf(top, other) : top;
     }
     top = fmaxf(base, top);
     const float up = __shfl_up_sync(~0u, top, 1), before = lane == 0 ? base : up;
-    const float keep = factor(before, top), take = factor(part_m, top);
+    s->keep = factor(before, top);
+    s->take = factor(s->m, top);
     for (i32 d = 4 * lane; d - 4 * lane < TREE_D_V; d += 128) {
-        float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (!is_first) {
-            y.x = d < TREE_D_V ? o[d] : 0.0f, y.y = d + 1 < TREE_D_V ? o[d + 1] : 0.0f;
-            y.z = d + 2 < TREE_D_V ? o[d + 2] : 0.0f, y.w = d + 3 < TREE_D_V ? o[d + 3] : 0.0f;
-        }
+        float y[4];
+#pragma unroll
+        for (i32 c = 0; c < 4; c++)
+            y[c] = !is_first && d + c < TREE_D_V ? o[d + c] : 0.0f;
         for (i32 first = 0; first < n; first += TREE_AHEAD) {
             if (first > 0 || d >= 128)
-                slots_load(x, slots, slot_floats, first, n, d);
+                slots_load(s, slots, slot_floats, first, n, d);
 #pragma unroll
             for (i32 i = 0; i < TREE_AHEAD; i++) {
-                const float k = __shfl_sync(~0u, keep, (first + i) & 31), t = __shfl_sync(~0u, take, (first + i) & 31);
-                const float part_l = __shfl_sync(~0u, mine.y, (first + i) & 31);
-                if (first + i < n) {
-                    y.x = fold_one(y.x, k, x[i].x, t), y.y = fold_one(y.y, k, x[i].y, t);
-                    y.z = fold_one(y.z, k, x[i].z, t), y.w = fold_one(y.w, k, x[i].w, t);
-                    sum = d < 128 ? fold_one(sum, k, part_l, t) : sum;
-                }
+                const i32 from = (first + i) & 31;
+                const float keep = __shfl_sync(~0u, s->keep, from), take = __shfl_sync(~0u, s->take, from);
+                const float part_l = __shfl_sync(~0u, s->l, from);
+                if (first + i >= n)
+                    continue;
+                y[0] = fold_one(y[0], keep, s->x[i].x, take), y[1] = fold_one(y[1], keep, s->x[i].y, take);
+                y[2] = fold_one(y[2], keep, s->x[i].z, take), y[3] = fold_one(y[3], keep, s->x[i].w, take);
+                sum = d < 128 ? fold_one(sum, keep, part_l, take) : sum;
             }
         }
-        const float out[4] = { y.x, y.y, y.z, y.w };
 #pragma unroll
         for (i32 c = 0; c < 4; c++)
             if (d + c < TREE_D_V)
-                o[d + c] = out[c];
+                o[d + c] = y[c];
     }
-    __syncwarp();
     const float last = __shfl_sync(~0u, top, 31);
+    __syncwarp();
     if (lane == 0) {
         *m = last;
         *l = sum;
@@ -167,14 +183,31 @@ DEVICE void slots_fold_row(float *o, float *m, float *l, const float *slots, i64
     __syncwarp();
 }
 
-/* n slots, in order, into dst. */
+/* n slots, in order, into dst. All loads but those beyond TREE_AHEAD are on their way, of TREE_ROWS rows, before the
+ * first is looked at: the way to the slots is long. */
 DEVICE void slots_fold(const struct tree *t, const struct part *dst, const float *slots, i32 n, i32 n_rows)
 {
-    FOR_ROWS(r, n_rows)
-    for (i32 i = 0; i < n; i += 32)
-        slots_fold_row(dst->o + r * TREE_PITCH, dst->m + r, dst->l + r,
-                       slots + i * t->work->slot_floats + r * (slot_columns() + SLOT_EXTRA), t->work->slot_floats,
-                       min(32, n - i), i == 0);
+    const i64 slot_floats = t->work->slot_floats;
+#pragma unroll 1
+    for (i32 done = 0; done < n; done += 32)
+#pragma unroll 1
+        for (i32 first = TREE_WARP; first < n_rows; first += TREE_ROWS * TREE_WARPS) {
+            struct slots_row rows[TREE_ROWS];
+            const float *at = slots + done * slot_floats + first * (slot_columns() + SLOT_EXTRA);
+#pragma unroll
+            for (i32 k = 0; k < TREE_ROWS; k++)
+                if (k == 0 || first + k * TREE_WARPS < n_rows)
+                    slots_ask(&rows[k], at + k * TREE_WARPS * (slot_columns() + SLOT_EXTRA), slot_floats,
+                              min(32, n - done));
+#pragma unroll
+            for (i32 k = 0; k < TREE_ROWS; k++) {
+                const i32 r = first + k * TREE_WARPS;
+                if (k == 0 || r < n_rows)
+                    slots_sum(&rows[k], dst->o + r * TREE_PITCH, dst->m + r, dst->l + r,
+                              at + k * TREE_WARPS * (slot_columns() + SLOT_EXTRA), slot_floats, min(32, n - done),
+                              done == 0);
+            }
+        }
 }
 
 /* Add n leaves to this warp's counter; true for whoever makes it n_all: all slots are visible then, and the counter is
@@ -209,14 +242,27 @@ DEVICE i32 node_end(const struct unit *u, i32 node)
 
 /* ---- a leaf more */
 
+DEVICE void TREE_LEAF_FOLD(const struct tree *t, const struct part *dst, i32 n_rows, bool is_first);
+
+/* Into which of the two a node is folded. By value: an address that depends on data would put the tree into memory. */
+DEVICE struct part part_of(const struct tree *t, bool is_root)
+{
+    const struct part part = { is_root ? t->root.o : t->node.o, is_root ? t->root.m : t->node.m,
+                               is_root ? t->root.l : t->node.l };
+    return part;
+}
+
 /* The leaf of a node that began in this group: folded; the node, when it ends here, too. True when the node is complete
  * in slots. */
 DEVICE bool add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
     const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
-    part_fold(&t->node, &t->leaf, u->n_rows, leaf == n_begin);
-    if (leaf == n_end - 1 && begin == u->leaf_begin && end == u->leaf_end) {
-        part_fold(&t->root, &t->node, u->n_rows, n_begin == u->leaf_begin);
+    const bool is_whole = begin == u->leaf_begin && end == u->leaf_end;
+    const struct part sum = part_of(t, is_whole && n_begin == begin && n_end == end);
+    TREE_LEAF_FOLD(t, &sum, u->n_rows, leaf == n_begin);
+    if (is_whole) {
+        if (leaf == n_end - 1 && (n_begin > begin || n_end < end))
+            part_fold(&t->root, &t->node, u->n_rows, n_begin == begin);
     } else if (leaf == n_end - 1) {
         slot_store(node_slot(t, u, begin > u->leaf_begin ? t->cut->unit_first : t->group, node), &t->node, u->n_rows);
         t->done += n_end - n_begin;
@@ -227,48 +273,51 @@ DEVICE bool add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begi
     return false;
 }
 
-/* The leaf of a node that began in an earlier group: kept as it is. */
+/* The leaf of a node that began in an earlier group: kept as it is. The same is true then. */
 DEVICE bool keep_leaf(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
     const i32 node = leaf / NODE_LEAVES, n_end = node_end(u, node);
-    slot_store(leaf_slot(t, t->cut->node_first, leaf), &t->leaf, u->n_rows);
+    TREE_LEAF_FOLD(t, &t->node, u->n_rows, true);
+    slot_store(leaf_slot(t, t->cut->node_first, leaf), &t->node, u->n_rows);
     return (leaf == end - 1 || leaf == n_end - 1) &&
            arrive(t, t->cut->node_first, 0, leaf + 1 - begin, n_end - node_begin(u, node));
 }
 
-/* t->leaf holds a leaf of the unit, of which this group has begin .. end - 1. Call for every leaf in order; when it
- * returns true, t->root has the unit's result in the calling warp's rows, to be written by it. */
+/* What lies complete in slots, for this warp to fold. */
+enum due { DUE_NOTHING, DUE_NODE, DUE_UNIT };
+
+/* One more leaf of the unit, of which this group has begin .. end - 1. Call for every leaf in order; when it returns
+ * true, t->root has the unit's result in the calling warp's rows, to be written by it. */
 DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
     const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
-    const i32 n_leaves = u->leaf_end - u->leaf_begin;
+    const i32 n_leaves = u->leaf_end - u->leaf_begin,
+              unit_first = begin > u->leaf_begin ? t->cut->unit_first : t->group;
     const bool began_here = begin <= n_begin, is_one_node = n_end - n_begin == n_leaves;
     if (TREE_WARP >= u->n_rows)
         return false;
     if (leaf == begin)
         t->done = 0;
-    bool is_node = began_here ? add_to_node(t, u, leaf, begin, end) : keep_leaf(t, u, leaf, begin, end);
+    const bool is_node = began_here ? add_to_node(t, u, leaf, begin, end) : keep_leaf(t, u, leaf, begin, end);
     if (end - begin == n_leaves)
         return leaf == end - 1;
-    const i32 unit_first = begin > u->leaf_begin ? t->cut->unit_first : t->group;
     const i32 cut = began_here ? end : t->cut->node_leaf; /* the leaves before it are in one slot */
     const float *slots = leaf_slot(t, began_here ? t->group : t->cut->node_first, cut - 1);
-    for (i32 n = is_node ? 1 + n_end - cut : 0;;
-         n = (u->leaf_end - 1) / NODE_LEAVES - u->leaf_begin / NODE_LEAVES + 1) {
-        const bool is_unit = !is_node && n > 0; /* the second time round */
-        const bool is_root = is_unit || is_one_node;
-        const struct part dst = { is_root ? t->root.o : t->node.o, is_root ? t->root.m : t->node.m,
-                                  is_root ? t->root.l : t->node.l };
-        slots_fold(t, &dst, slots, n, u->n_rows);
-        if (is_unit || (is_node && is_one_node))
+    enum due due = is_node ? DUE_NODE : DUE_NOTHING;
+    for (i32 n = 1 + n_end - cut;; n = (u->leaf_end - 1) / NODE_LEAVES - u->leaf_begin / NODE_LEAVES + 1) {
+        const bool is_root = due == DUE_UNIT || is_one_node;
+        const struct part sum = part_of(t, is_root);
+        if (due != DUE_NOTHING) /* the one place of this code: it is long */
+            slots_fold(t, &sum, slots, n, u->n_rows);
+        if (due != DUE_NOTHING && is_root)
             return true;
-        if (is_node) {
+        if (due == DUE_NODE) {
             slot_store(node_slot(t, u, unit_first, node), &t->node, u->n_rows);
             t->done += n_end - n_begin;
         }
         if (leaf != end - 1 || t->done == 0 || !arrive(t, unit_first, 1, t->done, n_leaves))
             return false;
-        is_node = false;
+        due = DUE_UNIT;
         slots = node_slot(t, u, unit_first, u->leaf_begin / NODE_LEAVES);
     }
 }
