@@ -11,7 +11,7 @@
 dim3_words threadIdx, blockIdx, blockDim, gridDim;
 alignas(1024) unsigned char shared_memory[SHARED_BYTES];
 
-enum { STACK_BYTES = 256 * 1024, MAX_IDLE_ROUNDS = 100000 };
+enum { STACK_BYTES = 256 * 1024, MAX_IDLE_ROUNDS = 100000, MAX_DEEDS = 4096 };
 
 struct thread {
     jmp_buf place;
@@ -24,6 +24,14 @@ static struct warp {
     warp_slot slots[2][32]; /* of this exchange and the one before */
 } warps[MAX_THREADS / 32];
 
+struct deed {
+    void (*run)(const void *what);
+    alignas(16) unsigned char what[192];
+};
+
+static deed deeds[MAX_DEEDS];
+static unsigned n_deeds, slowness; /* a turn does one of them one time in `slowness` */
+static unsigned long long chance_state = 88172645463325252ull;
 static thread threads[MAX_THREADS];
 static unsigned current, n_threads, n_live, n_synced, sync_turn;
 static unsigned long n_idle;
@@ -35,6 +43,32 @@ void misuse(const char *what)
 {
     fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, threadIdx.x, what);
     abort();
+}
+
+/* 0 .. n - 1 */
+static unsigned chance(unsigned n)
+{
+    chance_state ^= chance_state << 13;
+    chance_state ^= chance_state >> 7;
+    chance_state ^= chance_state << 17;
+    return (unsigned)(chance_state >> 32) % n;
+}
+
+void do_later(void (*run)(const void *what), const void *what, size_t n)
+{
+    if (n_deeds == MAX_DEEDS || n > sizeof deeds[0].what)
+        misuse("more under way than there is room for");
+    deed *d = &deeds[n_deeds++];
+    d->run = run;
+    memcpy(d->what, what, n);
+}
+
+static void do_one(void)
+{
+    deed *chosen = &deeds[chance(n_deeds)];
+    const deed d = *chosen;
+    *chosen = deeds[--n_deeds];
+    d.run(d.what);
 }
 
 void something_happened(void)
@@ -63,9 +97,12 @@ static void first_turn(void);
     misuse("no context");
 }
 
+/* Lanes one after another; behind the last of a warp, now and then any other warp. */
 static unsigned next_live(void)
 {
     unsigned next = current;
+    if (next % 32 == 31 && chance(4) == 0)
+        next = chance(n_threads / 32) * 32 + 31;
     do
         next = next + 1 == n_threads ? 0 : next + 1;
     while (threads[next].is_done);
@@ -77,8 +114,11 @@ static void first_turn(void)
     running();
     threads[current].is_done = true;
     something_happened();
-    if (--n_live == 0)
+    if (--n_live == 0) {
+        if (n_deeds)
+            misuse("the block ends with copies under way");
         longjmp(after_block, 1);
+    }
     go_on(next_live());
 }
 
@@ -86,6 +126,8 @@ void give_turn(void)
 {
     if (++n_idle > (unsigned long)MAX_IDLE_ROUNDS * n_threads)
         misuse("all threads wait for each other");
+    if (n_deeds && (chance(slowness) == 0 || n_idle > 4 * n_threads))
+        do_one();
     const unsigned next = next_live();
     if (next != current && !setjmp(threads[current].place))
         go_on(next);
@@ -131,6 +173,7 @@ static void run_block(void)
     n_live = n_threads;
     n_synced = 0;
     n_idle = 0;
+    slowness = 32u << 2 * chance(8); /* of memory: from at once to when nothing else goes on */
     memset(warps, 0, sizeof warps);
     memset(shared_memory, 0xff, sizeof shared_memory);
     for (unsigned i = 0; i < n_threads; i++) {
@@ -151,8 +194,10 @@ void run_grid(void (*kernel)(void), unsigned grid_x, unsigned grid_y, unsigned n
     n_threads = n;
     gridDim = { grid_x, grid_y, 1 };
     blockDim = { n, 1, 1 };
-    for (unsigned i = 0; i < grid_x * grid_y; i++) {
-        blockIdx = { i % grid_x, i / grid_x, 0 };
+    const unsigned n_blocks = grid_x * grid_y, first = chance(n_blocks ? n_blocks : 1), step = 7919; /* a prime */
+    for (unsigned i = 0; i < n_blocks; i++) {
+        const unsigned b = (unsigned)((first + (unsigned long)i * (n_blocks % step ? step : 1)) % n_blocks);
+        blockIdx = { b % grid_x, b / grid_x, 0 };
         run_block();
     }
 }

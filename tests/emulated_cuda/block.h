@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * block.h: a grid, block after block; the threads of a block take turns, and only where they wait for each other. */
+ * block.h: a grid, block after block in some order; the threads of a block take turns, where they wait for each other.
+ * Which warp is next, and when a copy that was asked for arrives, is left to chance: every launch another order. */
 #pragma once
 #include <cstddef>
 
@@ -19,6 +20,10 @@ void warp_sync(void);
 void block_sync(void);
 void give_turn(void); /* to the next thread; stops the program when nothing has happened for very long */
 void something_happened(void);
+
+/* deed(what), some time while threads wait; n <= 192 bytes of what are kept. A block must not end before all are
+ * done. */
+void do_later(void (*deed)(const void *what), const void *what, size_t n);
 
 void run_grid(void (*kernel)(void), unsigned grid_x, unsigned grid_y, unsigned n_threads);
 

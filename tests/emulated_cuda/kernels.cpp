@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kernels.cpp: one device source (SOURCE) for the host, and a launch of its kernels by name.
+// kernels.cpp: one device source (SOURCE) for the host, a launch of its kernels by name, and their parameters' sizes.
 #include "words.h"
 #include SOURCE
 
@@ -18,6 +18,13 @@ template <class... Types> static void call_with_all(void (*kernel)(Types...))
     call(kernel, std::index_sequence_for<Types...>());
 }
 
+/* Sizes of the parameters, then a 0. */
+template <class... Types> static const unsigned *sizes_of(void (*)(Types...))
+{
+    static const unsigned sizes[] = { (unsigned)sizeof(Types)..., 0 };
+    return sizes;
+}
+
 #define KERNEL(name)                                              \
     if (!strcmp(wanted, #name)) {                                 \
         run_grid([] { call_with_all(name); }, grid_x, grid_y, n); \
@@ -30,4 +37,15 @@ extern "C" __attribute__((visibility("default"))) bool launch(const char *wanted
     parameters = values;
     KERNELS
     return false;
+}
+
+#undef KERNEL
+#define KERNEL(name)            \
+    if (!strcmp(wanted, #name)) \
+        return sizes_of(name);
+
+extern "C" __attribute__((visibility("default"))) const unsigned *parameter_sizes(const char *wanted)
+{
+    KERNELS
+    return nullptr;
 }

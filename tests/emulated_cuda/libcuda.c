@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * libcuda.c: a driver whose one device is the host: memory is malloc's, streams are done at once, kernels run as
- * coroutines (block.h). What needs a real device (captures) does nothing. */
+ * coroutines (block.h). A graph is a list of launches and memory sets. */
 #include <dlfcn.h>
 #include <elf.h>
 #include <stdbool.h>
@@ -17,13 +17,40 @@
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
-enum { N_SMS = 6, SHARED = 227 * 1024, VERSION = 13000, MAX_STACK = 8, NO_CODE = 200, ALIGN = 256 };
+enum {
+    N_SMS = 6,
+    SHARED = 227 * 1024,
+    VERSION = 13000,
+    MAX_STACK = 8,
+    NO_CODE = 200,
+    ALIGN = 256,
+    MAX_PARAMETERS = 16
+};
 
 typedef bool launch_fn(const char *kernel, u32 grid_x, u32 grid_y, u32 n_threads, void **parameters);
 
 struct kernel {
     launch_fn *launch;
     char name[64];
+    const u32 *sizes; /* of its parameters, then a 0 */
+};
+
+/* A launch, with its parameters, or, when kernel is NULL, words of memory that become one value. */
+struct deed {
+    struct deed *next;
+    const struct kernel *kernel;
+    u32 grid_x, grid_y, n_threads;
+    void *parameters[MAX_PARAMETERS];
+    u32 *words, value;
+    size_t n_words;
+};
+
+struct cu_graph_st {
+    struct deed *first, **end;
+};
+
+struct cu_stream_st {
+    struct cu_graph_st *captured; /* NULL: everything is done at once */
 };
 
 static char primary; /* the one context */
@@ -102,6 +129,12 @@ cu_result cuLibraryGetKernel(cu_kernel *kernel, cu_library library, const char *
     if (!k || !symbol)
         return NO_CODE;
     memcpy(&k->launch, &symbol, sizeof symbol);
+    const u32 *(*sizes)(const char *) = NULL;
+    symbol = dlsym((void *)library, "parameter_sizes");
+    memcpy(&sizes, &symbol, sizeof symbol);
+    k->sizes = sizes ? sizes(name) : NULL;
+    if (!k->sizes)
+        return NO_CODE;
     snprintf(k->name, sizeof k->name, "%s", name);
     *kernel = (cu_kernel)(void *)k;
     return CU_SUCCESS;
@@ -114,10 +147,47 @@ STUB(cuFuncSetAttribute, (cu_function function, i32 attribute, i32 value))
 GIVES(cuOccupancyMaxActiveBlocksPerMultiprocessor,
       (i32 * n_blocks, cu_function function, i32 n_threads, size_t shared_bytes), *n_blocks = 1)
 
+static cu_result do_deed(struct deed *d)
+{
+    for (size_t i = 0; i < d->n_words; i++)
+        d->words[i] = d->value;
+    if (!d->kernel)
+        return CU_SUCCESS;
+    return d->kernel->launch(d->kernel->name, d->grid_x, d->grid_y, d->n_threads, d->parameters) ? CU_SUCCESS : NO_CODE;
+}
+
+static struct cu_graph_st *captured(cu_stream stream)
+{
+    return (uintptr_t)stream > 2 ? stream->captured : NULL;
+}
+
+/* A captured deed has parameters of its own. */
+static cu_result do_or_keep(cu_stream stream, const struct deed *deed)
+{
+    struct deed now = *deed;
+    struct cu_graph_st *graph = captured(stream);
+    if (!graph)
+        return do_deed(&now);
+    struct deed *kept = malloc(sizeof *kept);
+    *kept = now;
+    for (i32 i = 0; kept->kernel && kept->kernel->sizes[i]; i++) {
+        const size_t bytes = kept->kernel->sizes[i];
+        kept->parameters[i] = aligned_alloc(ALIGN, bytes / ALIGN * ALIGN + ALIGN);
+        memcpy(kept->parameters[i], deed->parameters[i], bytes);
+    }
+    *graph->end = kept;
+    graph->end = &kept->next;
+    return CU_SUCCESS;
+}
+
 cu_result cuLaunchKernelEx(const struct cu_launch_config *c, cu_function function, void **parameters, void **extra)
 {
-    const struct kernel *k = (const void *)function;
-    return k->launch(k->name, c->grid_x, c->grid_y, c->block_x, parameters) ? CU_SUCCESS : NO_CODE;
+    struct deed d = {
+        .kernel = (const void *)function, .grid_x = c->grid_x, .grid_y = c->grid_y, .n_threads = c->block_x
+    };
+    for (i32 i = 0; d.kernel->sizes[i]; i++)
+        d.parameters[i] = parameters[i];
+    return do_or_keep(c->stream, &d);
 }
 
 /* ---- memory */
@@ -144,23 +214,43 @@ GIVES(cuMemHostGetDevicePointer_v2, (cu_ptr * device, void *host, u32 flags), *d
 GIVES(cuMemcpyHtoDAsync_v2, (cu_ptr to, const void *from, size_t bytes, cu_stream stream),
       memcpy(bytes_at(to), from, bytes))
 GIVES(cuMemcpyDtoHAsync_v2, (void *to, cu_ptr from, size_t bytes, cu_stream stream), memcpy(to, bytes_at(from), bytes))
-GIVES(cuMemsetD32Async, (cu_ptr memory, u32 value, size_t n, cu_stream stream),
-      for (size_t i = 0; i < n; i++)((u32 *)bytes_at(memory))[i] = value)
+cu_result cuMemsetD32Async(cu_ptr memory, u32 value, size_t n, cu_stream stream)
+{
+    return do_or_keep(stream, &(struct deed){ .words = bytes_at(memory), .value = value, .n_words = n });
+}
 
 /* ---- streams, graphs, events */
 
-GIVES(cuStreamIsCapturing, (cu_stream stream, i32 *status), *status = CU_CAPTURE_NONE)
+GIVES(cuStreamIsCapturing, (cu_stream stream, i32 *status), *status = captured(stream) ? 1 : CU_CAPTURE_NONE)
 GIVES(cuStreamGetCtx, (cu_stream stream, cu_context *context), *context = (cu_context)(void *)&primary)
 STUB(cuStreamSynchronize, (cu_stream stream))
-GIVES(cuStreamCreate, (cu_stream * stream, u32 flags), *stream = (cu_stream)(void *)&stack)
-STUB(cuStreamDestroy_v2, (cu_stream stream))
-STUB(cuStreamBeginCapture_v2, (cu_stream stream, i32 mode))
-STUB(cuStreamEndCapture, (cu_stream stream, cu_graph *graph))
+GIVES(cuStreamCreate, (cu_stream * stream, u32 flags), *stream = calloc(1, sizeof **stream))
+GIVES(cuStreamDestroy_v2, (cu_stream stream), free(stream))
+cu_result cuStreamBeginCapture_v2(cu_stream stream, i32 mode)
+{
+    stream->captured = calloc(1, sizeof *stream->captured);
+    stream->captured->end = &stream->captured->first;
+    return CU_SUCCESS;
+}
+GIVES(cuStreamEndCapture, (cu_stream stream, cu_graph *graph), *graph = stream->captured; stream->captured = NULL)
 STUB(cuThreadExchangeStreamCaptureMode, (i32 * mode))
-STUB(cuGraphInstantiateWithFlags, (cu_graph_exec * exec, cu_graph graph, u64 flags))
-STUB(cuGraphLaunch, (cu_graph_exec exec, cu_stream stream))
-STUB(cuGraphExecDestroy, (cu_graph_exec exec))
-STUB(cuGraphDestroy, (cu_graph graph))
+GIVES(cuGraphInstantiateWithFlags, (cu_graph_exec * exec, cu_graph graph, u64 flags),
+      *exec = (cu_graph_exec)(void *)graph)
+GIVES(cuGraphLaunch, (cu_graph_exec exec, cu_stream stream),
+      for (struct deed *d = ((cu_graph)(void *)exec)->first; d; d = d->next) do_deed(d))
+STUB(cuGraphDestroy, (cu_graph graph)) /* the same as its instance */
+cu_result cuGraphExecDestroy(cu_graph_exec exec)
+{
+    struct cu_graph_st *graph = (cu_graph)(void *)exec;
+    for (struct deed *next, *d = graph->first; d; d = next) {
+        next = d->next;
+        for (i32 i = 0; i < MAX_PARAMETERS; i++)
+            free(d->parameters[i]);
+        free(d);
+    }
+    free(graph);
+    return CU_SUCCESS;
+}
 STUB(cuEventCreate, (cu_event * event, u32 flags))
 STUB(cuEventRecord, (cu_event event, cu_stream stream))
 STUB(cuEventElapsedTime, (float *milliseconds, cu_event begin, cu_event end))

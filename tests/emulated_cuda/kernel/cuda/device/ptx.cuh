@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ptx.cuh: instead of the device's: barriers that count, copies that are there at once, matrices element by element.
+ * ptx.cuh: instead of the device's: barriers that count, copies that take their time, matrices element by element.
  * An address in shared memory counts from the dynamic part's beginning. */
 #pragma once
 #include "kernel/cuda/device/stress.cuh"
@@ -105,23 +105,37 @@ DEVICE void copy_line(u32 to, const struct map_words *m, const i64 at[4])
     }
 }
 
-DEVICE void copy_box(u32 to, const struct tensor_map *map, u64 *barrier, const i64 at[4])
+struct box { /* on its way */
+    u32 to;
+    struct map_words map;
+    u64 *barrier;
+    i64 at[4];
+};
+
+DEVICE void box_arrives(const void *what)
 {
-    struct map_words m;
-    memcpy(&m, map, sizeof m);
+    const struct box *box = (const struct box *)what;
+    const struct map_words m = box->map;
     const u32 n_lines = m.box[1] * m.box[2] * m.box[3] * m.box[4];
-    if (to % 128 || to + n_lines * 128 > SHARED_BYTES)
+    if (box->to % 128 || box->to + n_lines * 128 > SHARED_BYTES)
         misuse("a box to no line of shared memory");
     for (u32 line = 0; line < n_lines; line++) {
         i64 here[4];
         u32 rest = line;
         for (i32 d = 0; d < 4; rest /= m.box[++d])
-            here[d] = at[d] + rest % m.box[d + 1];
-        copy_line(to + line * 128, &m, here);
+            here[d] = box->at[d] + rest % m.box[d + 1];
+        copy_line(box->to + line * 128, &m, here);
     }
-    struct barrier *b = (struct barrier *)barrier;
+    struct barrier *b = (struct barrier *)box->barrier;
     b->n_bytes -= n_lines * 128;
     barrier_settle(b);
+}
+
+DEVICE void copy_box(u32 to, const struct tensor_map *map, u64 *barrier, const i64 at[4])
+{
+    struct box box = { to, {}, barrier, { at[0], at[1], at[2], at[3] } };
+    memcpy(&box.map, map, sizeof box.map);
+    do_later(box_arrives, &box, sizeof box);
 }
 
 DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 head, i32 page, u64 policy)
