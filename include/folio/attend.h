@@ -10,7 +10,7 @@
  * A row without keys: out = 0, lse = -inf (= the sink when there is one). kv_len 0 and q_len 0 are legal.
  * Slots at or past kv_len, table entries past ceil(kv_len / page_size), pages nobody names may hold anything, even NaN.
  * So may K and V of a key that causal, window, a mask, a mod, a block mask or a bias of -inf removes: nothing there
- * reaches the rows it is removed for. On CUDA only V of a key that no row of its sequence sees, and no K under a bias.
+ * reaches the rows it is removed for. On CUDA only K, and V of a key that no row of its sequence sees.
  *
  * dtypes: q and pages f32, f16, bf16; q's dtype equals the pages' or is f32. Pages may be quantised instead (i8, e4m3,
  * e5m2; pages.h), with q f32, f16 or bf16: K and V are what is stored times their scales, softcap acts on the scaled

@@ -69,6 +69,12 @@ static void fill_floats(const struct tensor_spec *t, u8 *base, u64 *seed, float 
                     folio__store_float(t->dtype, element(t, base, a, b, c, d), normal(seed) * magnitude);
 }
 
+/* Every other case with a bias removes a fifth of the keys by it, from all rows: their K and V stay poison. */
+static bool is_removed(const struct problem_case *c, i64 key)
+{
+    return c->bias && c->seed % 2 && key % 5 == 2;
+}
+
 /* Only what belongs to the sequences; the rest of the pool stays poison. */
 static void fill_pages(struct made_case *m, const struct tensor_spec *pages, const i64 *ids, i64 width, u64 *seed)
 {
@@ -80,7 +86,7 @@ static void fill_pages(struct made_case *m, const struct tensor_spec *pages, con
                     folio__store_float(
                         pages->dtype,
                         element(pages, m->twin.host, ids[b * width + j / c->page_size], j % c->page_size, h, d),
-                        normal(seed));
+                        is_removed(c, j) ? NAN : normal(seed));
 }
 
 static void put_index(const struct tensor_spec *t, u8 *base, i64 at, i64 value)
@@ -186,6 +192,10 @@ static void make_scores(struct made_case *m, u64 *seed)
     if (c->bias) {
         m->bias = compact(&m->twin, c->bias, 3, (i64[]){ m->n_tokens, c->bias_by_head ? heads : 1, keys });
         fill_floats(&m->bias, m->twin.host, seed, 1.0f);
+        for (i64 i = 0; i < m->n_tokens * m->bias.shape[1]; i++)
+            for (i64 key = 0; key < keys; key++)
+                if (is_removed(c, key))
+                    folio__store_float(c->bias, element(&m->bias, m->twin.host, 0, i, key, 0), -INFINITY);
     }
     if (c->mask) {
         m->mask = compact(&m->twin, DTYPE_BOOL, 3, (i64[]){ m->n_tokens, 1, keys });

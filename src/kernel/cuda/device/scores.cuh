@@ -33,9 +33,11 @@ DEVICE float score_of(const struct attend_args *a, const struct cuda_span *span,
         const i64 p = row + (a->align == ALIGN_BOTTOM_RIGHT ? (i64)u->n - u->m : 0);
         s = fmaf(a->alibi_slopes[q_head], (float)(key - p), s);
     }
-    if (bias->data)
-        s += load_number(bias->data + token * bias->token_stride + q_head * bias->head_stride + key * bias->key_stride,
-                         bias->dtype);
+    if (bias->data) {
+        const float b = load_number(
+            bias->data + token * bias->token_stride + q_head * bias->head_stride + key * bias->key_stride, bias->dtype);
+        s = b == -INFINITY_F ? b : s + b; /* a removed key's score may be NaN */
+    }
     return s * LOG2_E;
 }
 
