@@ -182,8 +182,11 @@ static void rows_load_q(const struct rows_pass *pass)
     const struct attend_args *args = pass->args;
     for (i32 h = 0; h < pass->n_heads; h++)
         for (i32 r = 0; r < pass->n_padded; r++) {
-            const struct score_place at = place_of(args, pass->item, pass->head_begin + h, r);
-            const u8 *src = r < pass->n_rows ? layout_token(&args->q, &args->q_runs, at.token, at.head) : NULL;
+            const u8 *src = NULL; /* rows of padding have no place */
+            if (r < pass->n_rows) {
+                const struct score_place at = place_of(args, pass->item, pass->head_begin + h, r);
+                src = layout_token(&args->q, &args->q_runs, at.token, at.head);
+            }
             if (rows_tiles_load_q(pass, h, r, src))
                 continue;
             const i64 row = (i64)h * pass->n_padded + r;
