@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "support/problem.h"
 
 static folio_context *open_context(folio_backend backend, i32 n_threads)
@@ -174,11 +175,45 @@ static void cpu_kernels_agree_with_the_oracle(void **state)
     folio_context_destroy(&cpu);
 }
 
+/* What a call without a plan finds in the workspace that the call before has left changes no bit; and it is not
+ * allocated again. */
+static void calls_without_a_plan_hand_their_workspace_on(void **state)
+{
+    (void)state;
+    folio_context *used = open_context(FOLIO_BACKEND_CPU, 2);
+    for (u64 seed = 1000; seed < 1040; seed++) {
+        folio_context *fresh = open_context(FOLIO_BACKEND_CPU, 2);
+        struct random_problem p;
+        problem_make(&p, seed, NULL);
+        problem_reset_outputs(&p);
+        i64 before = folio__alloc_count();
+        assert_true(problem_run(&p, fresh, NULL));
+        const i64 n_first = folio__alloc_count() - before;
+        const u64 wanted = problem_hash_outputs(&p);
+        problem_reset_outputs(&p);
+        before = folio__alloc_count();
+        assert_true(problem_run(&p, fresh, NULL));
+        assert_int_equal(folio__alloc_count() - before, n_first - 1);
+        assert_int_equal(problem_hash_outputs(&p), wanted);
+        problem_reset_outputs(&p);
+        assert_true(problem_run(&p, used, NULL));
+        if (problem_hash_outputs(&p) != wanted) {
+            fprintf(stderr, "other bits behind another call: ");
+            problem_print(&p);
+            fail();
+        }
+        problem_free(&p);
+        folio_context_destroy(&fresh);
+    }
+    folio_context_destroy(&used);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_oracle_agrees_with_dense_attention),
         cmocka_unit_test(cpu_kernels_agree_with_the_oracle),
+        cmocka_unit_test(calls_without_a_plan_hand_their_workspace_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

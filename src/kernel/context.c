@@ -94,6 +94,7 @@ void folio_context_destroy(folio_context **ctx)
     (*ctx)->magic = 0;
     folio__pool_destroy(&(*ctx)->pool);
     close_backend(*ctx);
+    folio__spare_destroy(&(*ctx)->spare);
     folio__free(*ctx);
     *ctx = NULL;
 }

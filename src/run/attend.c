@@ -51,6 +51,7 @@ static folio_status plan_for_one_call(folio_plan **plan, folio_context *ctx, con
         p.max_q_len = lengths.max_q_len;
         p.max_kv_len = lengths.max_kv_len;
     }
+    p.is_for_one_call = true;
     FOLIO_TRY(folio__plan_new(plan, ctx, &p, args));
     const folio_status status = folio__backend_of(ctx)->update(*plan, &p, NULL);
     (*plan)->is_updated = status == FOLIO_OK;

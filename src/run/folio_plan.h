@@ -33,7 +33,8 @@ struct folio_plan {
     struct seen_tensor seen[N_BOUND]; /* by bind.c's table */
     bool is_updated;
     size_t workspace_bytes;
-    void *workspace;                /* [workspace_bytes] the plan's own */
+    void *workspace;                /* [workspace_room] the plan's own */
+    size_t workspace_room;          /* >= workspace_bytes */
     atomic_flag *workspace_is_busy; /* two attends at once without workspaces of their own: refused */
     void *backend_data;             /* of a backend that needs more */
 

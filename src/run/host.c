@@ -75,7 +75,9 @@ static folio_status host_create(folio_plan *plan)
     struct workspace w;
     plan->workspace_bytes = lay_out(&w, plan, NULL);
     const size_t batch = (size_t)plan->problem.batch;
-    plan->workspace = folio__reserve_zero(plan->workspace_bytes);
+    plan->workspace_room = plan->workspace_bytes;
+    plan->workspace = plan->problem.is_for_one_call ? folio__spare_take(&plan->ctx->spare, &plan->workspace_room)
+                                                    : folio__reserve_zero(plan->workspace_room);
     plan->workspace_is_busy = folio__alloc_zero(sizeof *plan->workspace_is_busy);
     plan->kv_lens = folio__alloc_zero(batch * sizeof *plan->kv_lens);
     plan->q_begin = folio__alloc_zero((batch + 1) * sizeof *plan->q_begin);
@@ -88,7 +90,10 @@ static folio_status host_create(folio_plan *plan)
 static void host_destroy(folio_plan *plan)
 {
     folio__plan_work_destroy(&plan->work);
-    folio__free(plan->workspace);
+    if (plan->problem.is_for_one_call)
+        folio__spare_give(&plan->ctx->spare, plan->workspace, plan->workspace_room);
+    else
+        folio__free(plan->workspace);
     folio__free(plan->workspace_is_busy);
     folio__free(plan->kv_lens);
     folio__free(plan->q_begin);

@@ -30,6 +30,7 @@ struct problem {
     struct index_view kv_indptr, kv_indices;
     bool has_pages; /* false: k_pages and v_pages are NULL, every kv_len must be 0 */
     bool has_q_indptr, is_csr, has_v_table, has_alibi_slopes, has_sinks, has_max_kv_len, cascade;
+    bool is_for_one_call; /* the maxima are its lengths; its plan dies with it */
     i32 num_splits;
     u32 on_host; /* enum problem_part: index arrays that a CUDA context was given in host memory */
 
