@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/status.h"
 #include "base/tensor.h"
+#include "mod/mask_window.h"
 
 #define BLOCK_MASK_MAGIC UINT64_C(0x666f6c626c6f636b)
 
@@ -154,11 +155,13 @@ folio_status folio_block_mask_create(folio_block_mask **out, const folio_block_m
     folio_status status = add_lists(&made->mask, &partial, KEEP_SOME);
     if (status == FOLIO_OK && has_full)
         status = add_lists(&made->mask, &full, KEEP_ALL);
-    if (status == FOLIO_OK)
-        *out = made;
-    else
+    if (status != FOLIO_OK) {
         folio_block_mask_destroy(&made);
-    return status;
+        return status;
+    }
+    made->mask.is_window = folio__mask_window(&made->mask, &made->mask.window_left, &made->mask.window_right);
+    *out = made;
+    return FOLIO_OK;
 }
 
 void folio_block_mask_destroy(folio_block_mask **mask)

@@ -22,6 +22,8 @@ struct block_mask {
     i64 q_block, kv_block;
     i64 q_len, kv_len;                  /* the longest sequence it covers */
     const struct mod_program *mask_mod; /* of KEEP_SOME blocks; NULL = keeps all */
+    bool is_window;                /* the whole mask is: a row keeps keys row - window_left .. row + window_right */
+    i64 window_left, window_right; /* -1 = no limit */
     u8 *states;
 };
 

@@ -84,7 +84,7 @@ static folio_status check_kv_len(const struct problem *p, i64 seq, i64 kv_len)
 
 static folio_status check_block_mask(const struct problem *p, const struct lengths *lengths)
 {
-    const struct block_mask *mask = p->kernel.block_mask;
+    const struct block_mask *mask = p->block_mask;
     if (!mask)
         return FOLIO_OK;
     FOLIO_REQUIRE(lengths->max_q_len <= mask->q_len, FOLIO_EINVAL,

@@ -32,14 +32,46 @@ static folio_status check_block_mask(const struct problem *p, const struct block
     return FOLIO_OK;
 }
 
+static bool uses_position(const struct mod_program *mod)
+{
+    if (!mod)
+        return false;
+    bool yes = mod->tile;
+    for (i32 i = 0; i < mod->n_steps; i++)
+        yes |= mod->steps[i].op == MOD_POS;
+    return yes;
+}
+
+/* A block mask that is a window becomes one: kernels have it built in. Its rows stand at the top left, so nothing else
+ * may ask where rows stand, unless it says the same. The oracle keeps the mask. */
+static void use_window(struct attend_args *kernel, const folio_context *ctx)
+{
+    const struct block_mask *mask = kernel->block_mask;
+    if (!mask || !mask->is_window || ctx->backend != FOLIO_BACKEND_CPU)
+        return;
+    if (mask->window_left >= 0 || mask->window_right >= 0) {
+        const bool others_ask = kernel->causal || kernel->alibi_slopes || uses_position(kernel->score_mod) ||
+                                uses_position(kernel->mask_mod);
+        if (kernel->window_left >= 0 || kernel->window_right >= 0 || (kernel->align != ALIGN_TOP_LEFT && others_ask))
+            return;
+        kernel->align = ALIGN_TOP_LEFT;
+        kernel->window_left = mask->window_left;
+        kernel->window_right = mask->window_right;
+    }
+    kernel->block_mask = NULL;
+}
+
 folio_status folio__relate_mods(struct problem *p, const folio_context *ctx, const folio_attend_args *args)
 {
     struct attend_args *kernel = &p->kernel;
     FOLIO_TRY(folio__mod_require(&kernel->score_mod, "score_mod", args->score_mod, FOLIO_MOD_SCORE));
     FOLIO_TRY(folio__mod_require(&kernel->mask_mod, "mask_mod", args->mask_mod, FOLIO_MOD_MASK));
-    FOLIO_TRY(folio__block_mask_require(&kernel->block_mask, args->block_mask));
-    FOLIO_TRY(check_block_mask(p, kernel->block_mask));
+    FOLIO_TRY(folio__block_mask_require(&p->block_mask, args->block_mask));
+    FOLIO_TRY(check_block_mask(p, p->block_mask));
     FOLIO_TRY(check_captures(ctx, "score_mod", kernel->score_mod));
     FOLIO_TRY(check_captures(ctx, "mask_mod", kernel->mask_mod));
-    return check_captures(ctx, "block_mask", kernel->block_mask ? kernel->block_mask->mask_mod : NULL);
+    FOLIO_TRY(check_captures(ctx, "block_mask", p->block_mask ? p->block_mask->mask_mod : NULL));
+    kernel->block_mask = p->block_mask;
+    use_window(kernel, ctx);
+    return FOLIO_OK;
 }

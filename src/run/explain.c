@@ -70,9 +70,10 @@ static void explain_mod(struct writer *w, const char *name, const struct mod_pro
               (int)(mod->n_steps - mod->level_begin[MOD_LEVEL_KEY]));
 }
 
-static void explain_mods(struct writer *w, const struct attend_args *kernel)
+static void explain_mods(struct writer *w, const struct problem *p)
 {
-    const struct block_mask *blocks = kernel->block_mask;
+    const struct attend_args *kernel = &p->kernel;
+    const struct block_mask *blocks = p->block_mask;
     explain_mod(w, "score_mod", kernel->score_mod);
     explain_mod(w, "mask_mod", kernel->mask_mod);
     if (!blocks)
@@ -80,6 +81,9 @@ static void explain_mods(struct writer *w, const struct attend_args *kernel)
     print(w, "block_mask: %lld x %lld blocks of %lld rows x %lld keys\n", (long long)blocks->n_rows,
           (long long)blocks->n_cols, (long long)blocks->q_block, (long long)blocks->kv_block);
     explain_mod(w, "block_mask.mask_mod", blocks->mask_mod);
+    if (!kernel->block_mask)
+        print(w, "block_mask: keeps what window %lld %lld from the top left does: that runs instead\n",
+              (long long)blocks->window_left, (long long)blocks->window_right);
 }
 
 static void explain_work(struct writer *w, const folio_plan *plan)
@@ -108,6 +112,9 @@ static folio_status explain_reads(struct writer *w, const folio_plan *plan)
     struct plan_shape bare = plan->shape;
     bare.mask_mod = NULL;
     bare.block_mask = NULL;
+    const struct block_mask *blocks = plan->problem.block_mask;
+    if (blocks && !kernel->block_mask && (blocks->window_left >= 0 || blocks->window_right >= 0))
+        bare.window_left = bare.window_right = -1; /* the mask's */
     bare.may_share = false;
     bare.tables = NULL;
     struct plan_work unmasked;
@@ -134,7 +141,7 @@ static folio_status explain(struct writer *w, folio_context *ctx, const folio_at
         return status;
     }
     explain_kernels(w, ctx, plan);
-    explain_mods(w, &p.kernel);
+    explain_mods(w, &p);
     if (ctx->backend == FOLIO_BACKEND_CUDA) {
         print(w, "workspace: %zu bytes of device memory\n", plan->workspace_bytes);
         folio_plan_destroy(&plan);
@@ -146,7 +153,7 @@ static folio_status explain(struct writer *w, folio_context *ctx, const folio_at
         if (status != FOLIO_OK)
             print(w, "%s: %s\n", folio_status_name(status), folio_last_error());
     }
-    if (plan->is_updated && (plan->shape.mask_mod || plan->shape.block_mask))
+    if (plan->is_updated && (plan->shape.mask_mod || plan->problem.block_mask))
         status = explain_reads(w, plan);
     explain_work(w, plan);
     folio_plan_destroy(&plan);

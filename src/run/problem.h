@@ -22,11 +22,12 @@ enum problem_part {
 struct problem {
     struct attend_args kernel; /* views, options; data pointers as given, NULL = absent or not yet known */
     i64 batch, n_tokens;
-    i64 max_q_len, max_kv_len;  /* the caller's, else what the shapes allow */
-    i64 k_columns, v_columns;   /* pages a row of the table; CSR: all indices */
-    i64 bias_keys, mask_keys;   /* keys that they cover; INT64_MAX = any */
-    struct index_view kv_lens;  /* [batch] */
-    struct index_view q_indptr; /* [batch + 1]; data NULL with has_q_indptr false = one row a sequence */
+    i64 max_q_len, max_kv_len;           /* the caller's, else what the shapes allow */
+    i64 k_columns, v_columns;            /* pages a row of the table; CSR: all indices */
+    i64 bias_keys, mask_keys;            /* keys that they cover; INT64_MAX = any */
+    const struct block_mask *block_mask; /* as given, or NULL; kernel has it too, or the window that it is */
+    struct index_view kv_lens;           /* [batch] */
+    struct index_view q_indptr;          /* [batch + 1]; data NULL with has_q_indptr false = one row a sequence */
     struct index_view kv_indptr, kv_indices;
     bool has_pages; /* false: k_pages and v_pages are NULL, every kv_len must be 0 */
     bool has_q_indptr, is_csr, has_v_table, has_alibi_slopes, has_sinks, has_max_kv_len, cascade;

@@ -103,11 +103,12 @@ static folio_status same_q(const struct problem *a, const struct problem *b)
 }
 
 /* The plan skips what its masks drop, and makes room for its mods' programs. */
-static folio_status same_mods(const struct attend_args *x, const struct attend_args *y)
+static folio_status same_mods(const struct problem *a, const struct problem *b)
 {
+    const struct attend_args *x = &a->kernel, *y = &b->kernel;
     FOLIO_REQUIRE(x->score_mod == y->score_mod, FOLIO_EINVAL, "score_mod: not the plan's");
     FOLIO_REQUIRE(x->mask_mod == y->mask_mod, FOLIO_EINVAL, "mask_mod: not the plan's");
-    FOLIO_REQUIRE(x->block_mask == y->block_mask, FOLIO_EINVAL, "block_mask: not the plan's");
+    FOLIO_REQUIRE(a->block_mask == b->block_mask, FOLIO_EINVAL, "block_mask: not the plan's");
     return FOLIO_OK;
 }
 
@@ -116,6 +117,7 @@ folio_status folio__same_problem(const struct problem *a, const struct problem *
     const struct attend_args *x = &a->kernel, *y = &b->kernel;
     FOLIO_TRY(same_parts(a, b));
     FOLIO_TRY(same_q(a, b));
+    FOLIO_TRY(same_mods(a, b)); /* before windows, which a block mask may have set */
     FOLIO_TRY(same_options(a, b));
     FOLIO_REQUIRE(x->page_size == y->page_size && x->n_kv_heads == y->n_kv_heads, FOLIO_EINVAL,
                   "k_pages: page_size %lld, %d kv heads; the plan has %lld, %d", (long long)x->page_size,
@@ -127,6 +129,5 @@ folio_status folio__same_problem(const struct problem *a, const struct problem *
     SAME_NUMBER("bias: keys", a->bias_keys, b->bias_keys);
     SAME_NUMBER("mask: keys", a->mask_keys, b->mask_keys);
     FOLIO_TRY(same_score("bias", x->bias, y->bias));
-    FOLIO_TRY(same_score("mask", x->mask, y->mask));
-    return same_mods(x, y);
+    return same_score("mask", x->mask, y->mask);
 }

@@ -127,3 +127,72 @@ def test_block_masks_of_another_call(error, words, block_mask):
     p = problem()
     with pytest.raises(error, match=words):
         attend(p, block_mask=block_mask())
+
+
+WINDOWS = {  # text: (mask of i and j, (left, right))
+    "kv <= q": (lambda i, j: j <= i, (-1, 0)),
+    "q + 30 >= kv": (lambda i, j: j <= i + 30, (-1, 30)),
+    "kv <= q + 3 && q - kv < 5": (lambda i, j: (j <= i + 3) & (i - j < 5), (4, 3)),
+    "true": (lambda i, j: j >= i - 1000, (-1, -1)),
+}
+
+
+def window_mask(text, m=9, n=70, sizes=(4, 8)):
+    """(BlockMask of a window, its mask [1, 1, m, n])."""
+    keep = WINDOWS[text][0](np.arange(m)[:, None], np.arange(n))[None, None]
+    return folio.BlockMask(*blocks(keep, *sizes), sizes, text), keep
+
+
+@pytest.mark.parametrize("text", WINDOWS)
+@pytest.mark.parametrize("long", [False, True], ids=["short", "tiles"])
+def test_a_block_mask_that_is_a_window_runs_as_one(text, long):
+    q_lens, kv_lens = ([200, 77], [300, 150]) if long else ([9, 1], [70, 66])
+    p = oracle.problem(8, kv_lens=kv_lens, q_lens=q_lens)
+    block_mask, _ = window_mask(text, max(q_lens), max(kv_lens), (16, 32))
+    window = WINDOWS[text][1]
+    got, built_in = attend(p, block_mask=block_mask), attend(p, window=window, align="top_left")
+    assert all(np.array_equal(*both) for both in zip(got, built_in, strict=True))
+    assert "runs instead" in folio.explain(p.q, p.k_pages, p.v_pages, **p.arguments(), block_mask=block_mask)
+    same(p, got, text, mask_mod=lambda b, h, i, j: WINDOWS[text][0](i, j))
+
+
+@pytest.mark.parametrize("text", WINDOWS)
+@pytest.mark.parametrize("options", [{}, {"causal": "top_left"}, {"causal": "bottom_right"}, {"window": (6, 2)},
+                                     {"alibi_slopes": np.array([.1, .2, .3, .4], np.float32)}, {"softcap": 2.0},
+                                     {"align": "top_left", "window": (6, -1)}, {"score_mod": "score + 0.1 * f32(pos)"},
+                                     {"score_mod": "score + 0.1 * f32(q)"}, {"mask_mod": "kv <= pos"}], ids=str)
+def test_beside_other_options_it_means_the_same(text, options):
+    p = problem()
+    block_mask, keep = window_mask(text)
+    mask = np.concatenate([keep[0, 0, :n] for n in np.diff(p.q_indptr)])[:, None]
+    plain = attend(p, mask=np.ascontiguousarray(mask), **options)
+    for got in (attend(p, block_mask=block_mask, **options),
+                attend(p, block_mask=block_mask, backend="ref", **options)):
+        oracle.assert_close(got[0], plain[0], "out")
+        oracle.assert_close(got[1], plain[1], "lse")
+
+
+def test_a_block_dropped_or_kept_whole_is_obeyed():
+    p = problem()
+    _, keep = window_mask("kv <= q")
+    for name, row, count in (("some", 1, 0), ("whole", 0, 1)):
+        num, indices, full, full_indices = blocks(keep, 4, 8)
+        {"some": num, "whole": full}[name][0, 0, row] = count
+        block_mask = folio.BlockMask(num, indices, full, full_indices, (4, 8), "kv <= q")
+        text = folio.explain(p.q, p.k_pages, p.v_pages, **p.arguments(), block_mask=block_mask)
+        assert "runs instead" not in text
+        got, want = (attend(p, block_mask=block_mask, backend=backend) for backend in ("cpu", "ref"))
+        oracle.assert_close(got[0], want[0])
+        assert not np.array_equal(got[0], attend(p, window=(-1, 0), align="top_left")[0])
+
+
+def test_a_plan_of_a_window_takes_no_other_mask():
+    p = problem()
+    block_mask, _ = window_mask("kv <= q")
+    plan = folio.plan(p.q, p.k_pages, p.v_pages, **p.arguments(), block_mask=block_mask)
+    p.kv_lens -= p.kv_lens > 0
+    plan.update(kv_lens=p.kv_lens)
+    got = plan.run(p.q, p.k_pages, p.v_pages)
+    assert np.array_equal(got, attend(p, window=(-1, 0), align="top_left")[0])
+    with pytest.raises(ValueError, match="block_mask: made for 72 keys; a sequence has 73"):
+        plan.update(kv_lens=p.kv_lens * 0 + 73)
