@@ -5,7 +5,7 @@
 #include "run/plan_cuda.h"
 
 enum {            /* ring.cuh and decode.cu have these numbers too */
-       WARPS = 4, /* consumers */
+       WARPS = 4, /* consumers that share the tokens of a tile */
        MAX_SLOTS = 8,
        MIN_SLOTS = 2,
        GOOD_SLOTS = 3, /* worth more than a second buffer of parts */
@@ -20,6 +20,7 @@ enum {            /* ring.cuh and decode.cu have these numbers too */
        FINE_BYTES = 1024,   /* of a box for each warp that reads K: smaller ones take longer to issue than to read */
        FIXED_SHARED = 5120, /* what the kernel declares itself, and rounding */
        OLD_RING = 96 * 1024,
+       RELAY_ROWS = 32, /* from these on there are consumers for each half of the rows, who share one part */
 };
 
 static bool is_copyable(const struct pages_view *pages)
@@ -72,10 +73,12 @@ static i64 slot_bytes(const struct cuda_decode_key *key)
     return tile_of(key->d_qk) * (key->d_qk + key->d_v) * 2;
 }
 
-/* Q of the jobs; the parts of the warps, node and root. */
+/* Q of the jobs; the parts of a leaf, node and root. */
 static i64 other_bytes(const struct cuda_decode_key *key, i64 tile_rows, i32 n_parts)
 {
-    return N_JOBS * key->rows * (key->d_qk * 2 + 16) + (n_parts * WARPS + 2) * tile_rows * (key->d_v + PART_EXTRA) * 4;
+    const bool has_relay = key->rows >= RELAY_ROWS;
+    const i64 part_rows = has_relay ? key->rows : tile_rows, parts = n_parts * (has_relay ? 1 : WARPS);
+    return N_JOBS * key->rows * (key->d_qk * 2 + 16) + (parts + 2) * part_rows * (key->d_v + PART_EXTRA) * 4;
 }
 
 static i32 n_slots(const struct cuda_plan *plan, const struct cuda_decode_key *key, i64 tile_rows, i32 n_parts)
@@ -146,7 +149,8 @@ static i32 threads(const struct cuda_decode_key *key)
 {
     const bool is_gather = key->loader == LOAD_GATHER, is_box = key->loader == LOAD_BOXES;
     const i32 mergers = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && !is_gather)) ? 4 : 2;
-    return 32 * (WARPS + 2 * n_producers(key->loader, key) + mergers + (mergers == 4 && is_box)); /* who writes jobs */
+    return 32 * (WARPS * (key->rows >= RELAY_ROWS ? 2 : 1) + 2 * n_producers(key->loader, key) + mergers +
+                 (mergers == 4 && is_box)); /* who writes jobs */
 }
 
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)

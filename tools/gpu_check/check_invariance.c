@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "case.h"
+#include "run/folio_plan.h"
+#include "run/plan_cuda.h"
 
 /* Attend over chosen sequences of a made case: their rows of the table and lengths are gathered into new host
  * arrays, which the library copies. out [n][heads][d_v] is read back. */
@@ -71,8 +73,55 @@ static void check_mates(struct rig *rig, struct problem_case *c)
     case_free(rig, &m);
 }
 
+/* The bound on query rows chooses the kernel: with every bound, the bits of the least one. */
+static void check_bounds(struct rig *rig, struct problem_case *c)
+{
+    static const i32 bounds[] = { 2, 4, 8, 16, 33 }; /* queries; times a group of 4 */
+    static const char *const kernels[] = { "rows=8 ", "rows=16 ", "rows=32 ", "rows=32 ", "rows=32 " };
+    struct made_case m;
+    case_make(rig, &m, c);
+    u8 *first = malloc(m.twin.bytes), *got = malloc(m.twin.bytes);
+    must(first && got, "host memory");
+    for (size_t i = 0; i < COUNT_OF(bounds); i++) {
+        folio_plan *plan = NULL;
+        m.device_args.max_q_len = bounds[i];
+        twin_upload(rig, &m.twin);
+        MUST(folio_plan_create(&plan, rig->gpu, &m.device_args));
+        MUST(folio_plan_update(plan, &m.device_args, rig->stream));
+        const struct cuda_plan *inner = plan->backend_data;
+        const char *name = folio__cuda_configs[inner->config].name;
+        MUST(folio_attend(rig->gpu, plan, &m.device_args, rig->stream));
+        twin_download(rig, &m.twin, i ? got : first);
+        expect(rig, strstr(name, kernels[i]) != NULL, "max_q_len %d runs %s, wanted %s", bounds[i], name, kernels[i]);
+        expect(rig, i == 0 || memcmp(first, got, m.twin.used) == 0, "%s: %s: the bits of fewer rows", case_text(c),
+               name);
+        folio_plan_destroy(&plan);
+    }
+    free(first), free(got);
+    case_free(rig, &m);
+}
+
 static void run(struct rig *rig)
 {
+    for (i32 i = 0; i < (rig->is_small ? 2 : 6); i++) {
+        struct problem_case c = { .batch = 5,
+                                  .group = 4,
+                                  .n_kv_heads = 2,
+                                  .d_qk = i % 3 == 2 ? 192 : 128,
+                                  .d_v = 128,
+                                  .page_size = i % 2 ? 9 : 16,
+                                  .q_dtype = DTYPE_BF16,
+                                  .page_dtype = DTYPE_BF16,
+                                  .ragged = true,
+                                  .lse = true,
+                                  .softcap = i / 3 ? 20 : 0,
+                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
+                                  .seed = 300 + (u64)i };
+        static const i32 lengths[] = { 700, 1, 9001, 300, 130 };
+        for (i32 b = 0; b < c.batch; b++)
+            c.q_lens[b] = b % 3 == 1 ? 1 : 2, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
+        check_bounds(rig, &c);
+    }
     static const i32 heads[] = { 8, 1, 2 }, dims[] = { 128, 64, 256 };
     for (i32 i = 0; i < (rig->is_small ? 1 : 6); i++) {
         struct problem_case c = { .batch = 7,

@@ -16,18 +16,10 @@ enum {
 #define TREE_TID ((i32)threadIdx.x - 32 * FIRST_MERGER)
 #define TREE_D_V CONFIG_D_V
 #define TREE_PITCH (CONFIG_D_V + 4) /* the consumers' stores then fall into different banks */
-#define TREE_AHEAD (CONFIG_ROWS == 32 ? 4 : 8)
+#define TREE_AHEAD (CONFIG_ROWS >= 32 ? 4 : 8)
 #define TREE_ROWS AT_A_TIME
 #define TREE_LEAF_FOLD leaf_fold
-#include "kernel/cuda/device/tree.cuh"
-
-/* The mergers' memory, behind Q: [n_parts][CONSUMER_WARPS] parts, then node and root. */
-DEVICE struct part part_at(u8 *memory, const struct cuda_decode *decode, i32 rows, i32 which)
-{
-    float *at = (float *)(q_slots(memory, decode) + N_JOBS * Q_BYTES) + which * rows * (TREE_PITCH + 2);
-    struct part p = { at, at + rows * TREE_PITCH, at + rows * (TREE_PITCH + 1) };
-    return p;
-}
+#include "kernel/cuda/device/leaf.cuh"
 
 /* ---- consumers */
 
@@ -66,7 +58,7 @@ DEVICE void weigh_tile(u32 p[STEPS][ROW_TILES][2], struct fragments *f, const st
 DEVICE bool use_tile(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 token,
                      i32 n_slots, bool is_edge)
 {
-    const i32 first = token + (i32)threadIdx.x / 32 * STEPS * 16;
+    const i32 first = token + token_warp() * STEPS * 16;
     u32 p[STEPS][ROW_TILES][2];
     barrier_wait(&sh->k.full[c->tile.slot], c->tile.phase);
     bool is_bad = sh->k.is_bad[c->tile.slot][0] | sh->k.is_bad[c->tile.slot][PRODUCERS - 1];
@@ -97,30 +89,36 @@ DEVICE void skip_tile(struct consumer *c, struct shared *sh, i32 n_slots)
 DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 leaf,
                      u8 *memory, const struct cuda_work *work, const struct cuda_decode *decode)
 {
-    const i32 warp = threadIdx.x / 32, rows = work->tile_rows;
+    const i32 warp = threadIdx.x / 32, rows = part_rows(work);
     const struct tiles tiles = tiles_of(&job->share.unit.keys, job->share.unit.leaf, leaf);
     bool is_bad = false;
-    if (CONFIG_PROBE) {
+    const bool has_rows = !CONFIG_PROBE && (HALVES == 1 || first_row() < job->share.unit.n_rows);
+    if (!has_rows)
         for (i32 token = tiles.begin; token < tiles.end; token += TILE)
             skip_tile(c, sh, decode->n_slots);
+    if (CONFIG_PROBE)
         return;
-    }
     fragments_clear(f);
-    for (i32 token = tiles.begin; token < tiles.end; token += TILE) {
+    for (i32 token = has_rows ? tiles.begin : tiles.end; token < tiles.end; token += TILE) {
         const bool is_edge = token < job->all_begin || token + TILE > job->all_end;
-        if (ROW_TILES <= 2 && !is_edge) /* more rows leave no registers for two copies of the code */
+        if (HAS_PLAIN_TILES && !is_edge)
             is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, false);
         else
             is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, is_edge);
     }
     const u32 n = sh->n_leaves[warp], slot = n & (u32)(decode->n_parts - 1), phase = n >> (decode->n_parts - 1) & 1;
-    barrier_wait(&sh->part_empty[slot], phase ^ 1);
-    const struct part p = part_at(memory, decode, rows, (i32)slot * CONSUMER_WARPS + warp);
-    fragments_store(f, p.o, p.m, p.l, TREE_PITCH, rows, is_bad);
+    const struct part p = part_at(memory, decode, rows, (i32)slot * LEAF_PARTS + (HAS_RELAY ? 0 : warp));
+    if (HAS_RELAY) {
+        relay(f, sh, &p, slot, phase, is_bad);
+    } else {
+        barrier_wait(&sh->part_empty[slot], phase ^ 1);
+        fragments_store(f, p.o, p.m, p.l, TREE_PITCH, rows, is_bad);
+    }
     __syncwarp();
     if ((threadIdx.x & 31) == 0) {
         sh->n_leaves[warp] = n + 1;
-        barrier_arrive(&sh->part_full[slot]);
+        if (!HAS_RELAY)
+            barrier_arrive(&sh->part_full[slot]);
     }
     __syncwarp();
 }
@@ -134,14 +132,15 @@ DEVICE void consume(struct shared *sh, u8 *memory, const struct attend_args *a, 
     c.v_slots = shared_address(v_slots(memory, decode));
     c.tile.slot = 0;
     c.tile.phase = 0;
-    find_lines(&c, decode->box_shift);
+    find_lines(&c, IS_GATHER ? STEPS + 5 : decode->box_shift); /* log2 of TILE: a constant */
+    const u32 q_piece = ((u32)first_row() + threadIdx.x % 8) * Q_PITCH + threadIdx.x % 32 / 8 * 16;
     for (;;) {
         const u32 *n = &sh->n_jobs[threadIdx.x / 32]; /* read again when needed: there are too few registers */
         barrier_wait(&sh->job_full[*n % N_JOBS], *n / N_JOBS & 1);
         const struct job *job = &sh->jobs[*n % N_JOBS];
         if (share_is_none(&job->share))
             return;
-        c.q = shared_address(q_slots(memory, decode)) + *n % N_JOBS * Q_BYTES;
+        c.q = shared_address(q_slots(memory, decode)) + *n % N_JOBS * Q_BYTES + q_piece;
         load_q(&f, &c);
         for (i32 leaf = job->share.begin; leaf < job->share.end; leaf++)
             use_leaf(&f, &c, sh, job, leaf, memory, work, decode);
@@ -208,80 +207,6 @@ DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *
 
 /* ---- mergers */
 
-/* A warp's own rows of the part that is being folded into, in registers. */
-struct sums {
-    float m[AT_A_TIME], l[AT_A_TIME], o[AT_A_TIME][LANE_COLUMNS];
-};
-
-DEVICE void sums_add(struct sums *s, i32 k, float m, float l, const float o[LANE_COLUMNS])
-{
-    const float old = s->m[k];
-    s->m[k] = fmaxf(old, m);
-    const float keep = factor(old, s->m[k]), take = factor(m, s->m[k]);
-    s->l[k] = fold_one(s->l[k], keep, l, take);
-#pragma unroll
-    for (i32 c = 0; c < LANE_COLUMNS; c++)
-        s->o[k][c] = fold_one(s->o[k][c], keep, o[c], take);
-}
-
-/* Rows first, first + MERGER_WARPS, ...; rows that are not there are the last one again. */
-DEVICE void sums_load(struct sums *s, const struct part *p, i32 first, i32 n_rows, bool is_empty)
-{
-#pragma unroll
-    for (i32 k = 0; k < AT_A_TIME; k++) {
-        const i32 r = min(first + k * MERGER_WARPS, n_rows - 1);
-        s->m[k] = is_empty ? -INFINITY_F : p->m[r];
-        s->l[k] = is_empty ? 0.0f : p->l[r];
-#pragma unroll
-        for (i32 c = 0; c < LANE_COLUMNS; c++)
-            s->o[k][c] = is_empty ? 0.0f : p->o[r * TREE_PITCH + TREE_LANE + 32 * c];
-    }
-}
-
-DEVICE void sums_store(const struct sums *s, const struct part *p, i32 first, i32 n_rows)
-{
-    __syncwarp();
-#pragma unroll
-    for (i32 k = 0; k < AT_A_TIME; k++) {
-        const i32 r = first + k * MERGER_WARPS;
-        if (r >= n_rows)
-            continue;
-#pragma unroll
-        for (i32 c = 0; c < LANE_COLUMNS; c++)
-            p->o[r * TREE_PITCH + TREE_LANE + 32 * c] = s->o[k][c];
-        if (TREE_LANE == 0) {
-            p->m[r] = s->m[k];
-            p->l[r] = s->l[k];
-        }
-    }
-    __syncwarp();
-}
-
-/* The warps' parts of a leaf, in order, are one part; that into dst. They lie rows * (TREE_PITCH + 2) floats apart. */
-DEVICE void leaf_fold(const struct tree *t, const struct part *dst, i32 n_rows, bool is_first)
-{
-    const i32 step = t->work->tile_rows * (TREE_PITCH + 2);
-#pragma unroll 1
-    for (i32 first = TREE_WARP; first < n_rows; first += AT_A_TIME * MERGER_WARPS) {
-        struct sums parts[CONSUMER_WARPS], leaf, sums;
-#pragma unroll
-        for (i32 w = 0; w < CONSUMER_WARPS; w++) {
-            const struct part part = { t->leaf.o + w * step, t->leaf.m + w * step, t->leaf.l + w * step };
-            sums_load(&parts[w], &part, first, n_rows, false);
-        }
-        sums_load(&leaf, dst, first, n_rows, true);
-        sums_load(&sums, dst, first, n_rows, is_first);
-#pragma unroll
-        for (i32 k = 0; k < AT_A_TIME; k++) {
-#pragma unroll
-            for (i32 w = 0; w < CONSUMER_WARPS; w++)
-                sums_add(&leaf, k, parts[w].m[k], parts[w].l[k], parts[w].o[k]);
-            sums_add(&sums, k, leaf.m[k], leaf.l[k], leaf.o[k]);
-        }
-        sums_store(&sums, dst, first, n_rows);
-    }
-}
-
 DEVICE void merge_leaf(struct tree *tree, const struct share *share, i32 leaf, const struct attend_args *a)
 {
     const struct unit *u = &share->unit;
@@ -293,13 +218,13 @@ DEVICE void merge_leaf(struct tree *tree, const struct share *share, i32 leaf, c
 DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, const struct cuda_work *work,
                   const struct cuda_decode *decode)
 {
-    const i32 rows = work->tile_rows, n_parts = decode->n_parts;
+    const i32 rows = part_rows(work), n_parts = decode->n_parts;
     const struct cut cut = work->starts[(i32)blockIdx.x / a->n_kv_heads].cut;
     struct tree tree;
     struct place part = { 0, 0 }, job = { 0, 0 };
     tree.work = work;
-    tree.node = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS);
-    tree.root = part_at(memory, decode, rows, n_parts * CONSUMER_WARPS + 1);
+    tree.node = part_at(memory, decode, rows, n_parts * LEAF_PARTS);
+    tree.root = part_at(memory, decode, rows, n_parts * LEAF_PARTS + 1);
     tree.group = (i32)blockIdx.x / a->n_kv_heads;
     tree.head = (i32)blockIdx.x % a->n_kv_heads;
     tree.n_kv_heads = a->n_kv_heads;
@@ -311,7 +236,7 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
             return;
         for (i32 leaf = share->begin; leaf < share->end; leaf++) {
             barrier_wait(&sh->part_full[part.slot], part.phase);
-            tree.leaf = part_at(memory, decode, rows, part.slot * CONSUMER_WARPS);
+            tree.leaf = part_at(memory, decode, rows, part.slot * LEAF_PARTS);
             merge_leaf(&tree, share, leaf, a);
             warp_arrive(&sh->part_empty[part.slot]);
             place_next(&part, n_parts);
@@ -338,8 +263,12 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
     if (i < N_JOBS) {
         barrier_init(&sh->job_full[i], 1);
         barrier_init(&sh->job_empty[i], CONSUMER_WARPS + (CONFIG_PROBE ? 0 : MERGER_WARPS));
-        barrier_init(&sh->part_full[i], CONSUMER_WARPS);
+    }
+    if (i < MAX_PARTS) {
+        barrier_init(&sh->part_full[i], HAS_RELAY ? HALVES : CONSUMER_WARPS);
         barrier_init(&sh->part_empty[i], MERGER_WARPS);
+        for (i32 turn = 0; turn < (HAS_RELAY ? HALVES * (TOKEN_WARPS - 1) : 0); turn++)
+            barrier_init(&sh->part_turn[i][turn / (TOKEN_WARPS - 1)][turn % (TOKEN_WARPS - 1)], 1);
     }
 #if CONFIG_LOADER != LOAD_GATHER
     barriers_visible_to_copies();

@@ -9,13 +9,16 @@
 #include "kernel/cuda/device/ring.cuh"
 
 enum {
-    ROW_TILES = CONFIG_ROWS / 8,
-    AT_ONCE = ROW_TILES > 2 ? 1 : ROW_TILES, /* row tiles whose scores are in registers at a time */
+    ROW_TILES = HALF_ROWS / 8,
+    IS_TIGHT = IS_GATHER && HALVES == 2, /* gathering takes registers too: from sm_80 on there must be enough */
+    AT_ONCE = ROW_TILES > 2 || IS_TIGHT ? 1 : ROW_TILES, /* row tiles whose scores are in registers at a time */
     K_STEPS = CONFIG_D_QK / 16,
     COLUMN_TILES = CONFIG_D_V / 16,
     IS_FINE = CONFIG_LOADER == LOAD_FINE,
     K_SWIZZLES = IS_FINE && K_LINES == 3 ? 3 : 1, /* of 1, 2 or 4 lines the others are the first's, but for some bits */
-    Q_STAYS = ROW_TILES * K_STEPS <= 16, /* Q in registers; else read again for every tile: there are too few */
+    /* tiles that all rows see whole have code of their own, where there are registers for it */
+    HAS_PLAIN_TILES = HALVES == 1 || !(CONFIG_FULL || IS_TIGHT || (IS_FINE && K_LINES == 3)),
+    Q_STAYS = ROW_TILES * K_STEPS <= (IS_TIGHT ? 8 : 16), /* Q in registers; else read again for every tile */
 };
 
 struct fragments {
@@ -27,7 +30,7 @@ struct fragments {
 /* What every tile needs. */
 struct consumer {
     u32 k_slots, v_slots;                 /* shared addresses */
-    u32 q;                                /* of the job */
+    u32 q;                                /* of the job: this lane's piece of this half's first 8 rows */
     struct place tile;                    /* in both rings */
     u32 k_offset[STEPS], v_offset[STEPS]; /* of this lane's token */
     u32 k_swizzle[K_SWIZZLES], v_swizzle; /* of the piece that this lane reads first, by line */
@@ -37,8 +40,7 @@ struct consumer {
 /* Q of 8 rows for two steps of 16 elements. */
 DEVICE void q_fragments(u32 x[4], u32 q, i32 t, i32 k)
 {
-    const i32 lane = threadIdx.x & 31;
-    load_matrices(x, q + (u32)((t * 8 + lane % 8) * Q_PITCH + k * 32 + lane / 8 * 16));
+    load_matrices(x, q + (u32)(t * 8 * Q_PITCH + k * 32));
 }
 
 DEVICE void load_q(struct fragments *f, const struct consumer *c)
@@ -102,7 +104,7 @@ DEVICE void finish_scores(float s[4], const struct job *job, i32 t, i32 first, b
     const i32 lane = threadIdx.x & 31;
 #pragma unroll
     for (i32 i = 0; i < 4; i++) {
-        const i32 r = t * 8 + lane % 4 * 2 + i % 2, key = first + lane / 4 + i / 2 * 8;
+        const i32 r = first_row() + t * 8 + lane % 4 * 2 + i % 2, key = first + lane / 4 + i / 2 * 8;
         float y = s[i] * job->scale;
 #if CONFIG_FULL
         if (job->cap > 0.0f) /* cap * tanh: tanh.approx would be 1 % off */
@@ -229,7 +231,7 @@ DEVICE void fragments_store(const struct fragments *f, float *o, float *m, float
 /* Where this lane's line of 16 tokens lies in a slot: as ldmatrix wants K's and, transposed, V's. */
 DEVICE void find_lines(struct consumer *c, i32 box_shift)
 {
-    const i32 lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+    const i32 lane = threadIdx.x & 31, warp = token_warp();
     const i32 k_row = lane / 8 % 2 * 8 + lane % 8, v_row = lane / 16 * 8 + lane % 8;
 #pragma unroll
     for (i32 step = 0; step < STEPS; step++) {

@@ -7,6 +7,9 @@
  *
  * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
  *
+ * With 32 rows there are 4 consumers for each half of them, and parts would leave no memory for tiles: the four
+ * of a half fold theirs into one, one after another, before mergers see it (leaf.cuh).
+ *
  * A slot of a ring of tiles holds TILE tokens of one kv head as boxes of a power of two tokens, each box as columns
  * of 64 elements:
  *
@@ -23,9 +26,14 @@
 #include "kernel/cuda/device/ptx.cuh"
 
 enum {
-    CONSUMER_WARPS = 4,
+    TOKEN_WARPS = 4, /* share the tokens of a tile */
+    HALVES = CONFIG_ROWS >= 32 ? 2 : 1,
+    CONSUMER_WARPS = TOKEN_WARPS * HALVES,
+    HALF_ROWS = CONFIG_ROWS / HALVES,
+    HAS_RELAY = HALVES == 2,
+    LEAF_PARTS = HAS_RELAY ? 1 : TOKEN_WARPS, /* that mergers fold */
     IS_GATHER = CONFIG_LOADER == LOAD_GATHER,
-    /* 9 to 12 warps have 168 registers each; 8 have 255, which many rows and large heads need */
+    /* 9 to 12 warps have 168 registers each; 8 have 255, which large heads need */
     MERGER_WARPS = CONFIG_D_QK <= 128 && (CONFIG_ROWS == 8 || (CONFIG_ROWS == 16 && !IS_GATHER)) ? 4 : 2,
     HAS_TWO = CONFIG_LOADER == LOAD_FINE ? MERGER_WARPS == 4 : IS_GATHER && CONFIG_ROWS == 8,
     PRODUCERS = HAS_TWO ? 2 : 1,                                  /* warps for K, and for V */
@@ -34,7 +42,7 @@ enum {
     CLERK = FIRST_MERGER + MERGER_WARPS,
     THREADS = 32 * (CLERK + HAS_CLERK),
     STEPS = CONFIG_D_QK <= 128 ? 2 : 1, /* of 16 tokens a warp and tile */
-    TILE = 16 * CONSUMER_WARPS * STEPS,
+    TILE = 16 * TOKEN_WARPS * STEPS,
     LINE = 128,                 /* bytes: 64 elements */
     K_LINES = CONFIG_D_QK / 64, /* a token */
     V_LINES = CONFIG_D_V / 64,
@@ -67,9 +75,22 @@ struct shared {
     struct ring k, v;
     u64 job_full[N_JOBS], job_empty[N_JOBS];
     u64 part_full[MAX_PARTS], part_empty[MAX_PARTS];
+    u64 part_turn[MAX_PARTS][HALVES][TOKEN_WARPS - 1]; /* relay: this one has folded, it is the next one's turn */
     struct job jobs[N_JOBS];
     u32 n_leaves[CONSUMER_WARPS], n_jobs[CONSUMER_WARPS]; /* that a consumer has finished: its places in those rings */
 };
+
+/* The first row of this consumer's half. */
+DEVICE i32 first_row(void)
+{
+    return HALVES == 1 ? 0 : (i32)(threadIdx.x / (32u * TOKEN_WARPS) * HALF_ROWS);
+}
+
+/* Which of the warps that share a tile this consumer is. */
+DEVICE i32 token_warp(void)
+{
+    return (i32)(threadIdx.x / 32 % TOKEN_WARPS);
+}
 
 /* A place in a ring of n slots. */
 struct place {
