@@ -94,7 +94,7 @@ static void sleeping_workers_wake(void **state)
     enum { REPEATS = 120 };
     for (i32 repeat = 0; repeat < REPEATS; repeat++) {
         folio__pool_run(pool, count_index, &tally, 3);
-        sleep_us(repeat % 12 * 12);
+        sleep_us(repeat % 12 * 24); /* around both lengths of a spin */
     }
     assert_true(tally_is(&tally, 3, REPEATS));
     folio__pool_destroy(&pool);

@@ -10,6 +10,9 @@
  *              ▼  └────────────────────────────────────────────────────┘
  *            sleep (n_sleeping > 0 tells the caller to wake)
  *
+ * How long to spin: calls that come sooner than a thread falls asleep and wakes find all awake; a pause that is
+ * longer says that others want the cores.
+ *
  * An index can be taken only while its job is unfinished, so body and arg are stable for whoever owns one: a late
  * worker sees either next >= n or the next job. */
 #include "base/pool.h"
@@ -24,7 +27,7 @@
 #include "base/bits.h"
 #include "base/status.h"
 
-enum { MAX_THREADS = 1024, SPIN_NS = 50000, PAUSES_A_LOOK = 32 };
+enum { MAX_THREADS = 1024, SPIN_NS = 50000, LONG_SPIN_NS = 200000, PAUSES_A_LOOK = 32 };
 
 struct pool {
     _Alignas(64) atomic_ullong job; /* n << 32 | next */
@@ -34,11 +37,13 @@ struct pool {
     atomic_bool caller_sleeps;
     atomic_int n_sleeping; /* workers */
     atomic_bool stop;
+    atomic_int spin_ns;                /* SPIN_NS, or LONG_SPIN_NS after a pause that was shorter than that */
     _Alignas(64) pthread_mutex_t turn; /* held for one run */
     pthread_mutex_t sleep_lock;
     pthread_cond_t wake_workers, wake_caller;
     _Atomic u64 forks; /* 2 * n_forks when the threads below are of this process; + 1 while being renewed */
     i32 n_threads, n_started;
+    i64 last_end_ns; /* of a run; by whoever has the turn */
     folio_parallel_for host;
     void *host_user;
     pthread_t *threads; /* [n_threads - 1] */
@@ -103,7 +108,7 @@ static bool worker_may_go_on(struct pool *pool)
 
 static void worker_wait(struct pool *pool)
 {
-    const i64 deadline = now_ns() + SPIN_NS;
+    const i64 deadline = now_ns() + atomic_load_explicit(&pool->spin_ns, memory_order_relaxed);
     do {
         for (i32 i = 0; i < PAUSES_A_LOOK; i++) {
             if (worker_may_go_on(pool))
@@ -154,6 +159,7 @@ static void init_shared(struct pool *pool)
     atomic_store(&pool->caller_sleeps, false);
     atomic_store(&pool->n_sleeping, 0);
     atomic_store(&pool->stop, false);
+    atomic_store(&pool->spin_ns, SPIN_NS);
     pool->n_started = 0;
 }
 
@@ -233,7 +239,7 @@ static void wake(struct pool *pool, i32 n)
 
 static void wait_for_workers(struct pool *pool)
 {
-    const i64 deadline = now_ns() + SPIN_NS;
+    const i64 deadline = now_ns() + atomic_load_explicit(&pool->spin_ns, memory_order_relaxed);
     do {
         for (i32 i = 0; i < PAUSES_A_LOOK; i++) {
             if (atomic_load(&pool->pending) == 0)
@@ -265,6 +271,8 @@ void folio__pool_run(struct pool *pool, void (*body)(void *arg, i32 i), void *ar
     renew_after_fork(pool);
     pthread_mutex_lock(&pool->turn);
     start_workers(pool, n - 1);
+    const bool was_short = now_ns() - pool->last_end_ns < LONG_SPIN_NS;
+    atomic_store_explicit(&pool->spin_ns, was_short ? LONG_SPIN_NS : SPIN_NS, memory_order_relaxed);
     pool->body = body;
     pool->arg = arg;
     atomic_store(&pool->pending, n - 1);
@@ -274,5 +282,6 @@ void folio__pool_run(struct pool *pool, void (*body)(void *arg, i32 i), void *ar
     while (run_one(pool))
         ;
     wait_for_workers(pool);
+    pool->last_end_ns = now_ns();
     pthread_mutex_unlock(&pool->turn);
 }
