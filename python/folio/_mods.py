@@ -6,6 +6,7 @@
     any other callable, or one that can't be translated ────► _tiles: called with tiles of scores
     BlockMask, PyTorch's BlockMask ──────────────────────────► lists of blocks in C, and its mask_mod as above
 """
+import functools
 import numbers
 
 import numpy as np
@@ -126,7 +127,7 @@ def resolve(q, score_mod, mask_mod, block_mask, captures):
     """(score mod, mask mod, block mask) as the C side wants them, None where there is none. It calls this."""
     if captures is not None and not any(isinstance(m, str) for m in (score_mod, mask_mod)):
         raise ValueError("captures: given without a score_mod or mask_mod that is a str")
-    framework = _framework(q)
+    framework = _framework_of(type(q))
     return (
         _compile("score_mod", SCORE, score_mod, framework, captures),
         _compile("mask_mod", MASK, mask_mod, framework, captures),
@@ -138,7 +139,7 @@ def resolve(q, score_mod, mask_mod, block_mask, captures):
 
 
 def _require_kind(name, mod):
-    if not (mod is None or isinstance(mod, str | Mod | Tiles) or callable(mod)):
+    if not (mod is None or isinstance(mod, (str, Mod, Tiles)) or callable(mod)):
         raise TypeError(f"{name}: {type(mod)!r}; must be a str, a folio.Mod or a callable")
 
 
@@ -168,9 +169,10 @@ def _compile_callable(name, kind, function, framework):
     return translation.mod._compiled(kind)
 
 
-def _framework(q):
-    """"torch", "jax" or "numpy": whose arrays a callable gets."""
-    for base in type(q).__mro__:
+@functools.cache
+def _framework_of(kind):
+    """"torch", "jax" or "numpy": whose arrays a callable gets when q is of this type."""
+    for base in kind.__mro__:
         package = base.__module__.partition(".")[0]
         if package == "torch":
             return "torch"
@@ -206,11 +208,14 @@ def _held(array):
 
 # -- block masks ---------------------------------------------------------------------------------------------------
 
+_block_masks = set()  # types whose instances have all of a block mask's attributes
 _ARRAYS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
 
 
 def _pair(name, value):
     """(int, int) of such a pair, or of one int."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
+        return value
     pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value) if hasattr(value, "__iter__") else ()
     if len(pair) != 2 or not all(isinstance(i, numbers.Integral) for i in pair):
         raise TypeError(f"{name}: {value!r}; must be a pair (queries, keys) of ints, or an int")
@@ -219,10 +224,14 @@ def _pair(name, value):
 
 def _require_blocks(block_mask):
     """folio's or PyTorch's BlockMask, or whatever has its attributes."""
+    if type(block_mask) in _block_masks:
+        return
     missing = [name for name in (*_ARRAYS, "BLOCK_SIZE", "mask_mod") if not hasattr(block_mask, name)]
     if missing:
         raise TypeError(f"block_mask: {type(block_mask)!r} without {missing[0]}; must be a folio.BlockMask or "
                         "PyTorch's BlockMask")
+    if type(block_mask).__module__.partition(".")[0] in ("folio", "torch"):
+        _block_masks.add(type(block_mask))
 
 
 def _resolve_blocks(block_mask, framework):

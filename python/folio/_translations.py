@@ -19,7 +19,7 @@ log = logging.getLogger("folio")
 _KNOWN_MODULES = {"builtins", "torch", "jax", "numpy", "math", "operator", "functools"}
 _BY_VALUE = (bool, int, float, str, bytes, type(None), np.generic)
 
-_remembered = weakref.WeakKeyDictionary()  # function -> (fingerprint, Translation)
+_remembered = weakref.WeakKeyDictionary()  # function -> (fingerprint, Translation, is_mask, framework, _watch)
 _told = set()  # what was logged
 
 
@@ -43,17 +43,21 @@ def translate(function, is_mask, framework, tells=True):
 
     tells: log why it could not be.
     """
+    is_plain = type(function) is types.FunctionType  # others may be no keys
+    known = _remembered.get(function) if is_plain else None
+    if known and known[2] is is_mask and known[3] == framework and known[4] and _holds(known[4], function):
+        return known[1]
     hints = {}
     try:
         mark = (is_mask, framework, *_mark(function, hints, set()))
     except _Opaque:
         mark = None
-    known = _remembered.get(function) if mark else None
-    if known and known[0] == mark:
-        return known[1]
-    made = _translate(function, is_mask, framework, hints, tells)
+    watch = _watch(function) if mark and is_plain else None  # before it runs, and may change what it sees
+    if mark and not is_plain:
+        known = _remembered.get(function)
+    made = known[1] if known and mark and known[0] == mark else _translate(function, is_mask, framework, hints, tells)
     if mark and not any(map(is_traced, (made.captures or {}).values())):
-        _remembered[function] = mark, made
+        _remembered[function] = mark, made, is_mask, framework, watch
     return made
 
 
@@ -180,6 +184,43 @@ def _mark_function(function, hints, seen):
             hints.setdefault(id(value), name)
     extra = [function.__defaults__, *(function.__kwdefaults__ or {}).items()]
     return (code, *(_mark(v, hints, seen) for v in extra), *((n, _mark(v, hints, seen)) for n, v in visible.items()))
+
+
+def _watch(function):
+    """The very objects that a plain function sees; while they are the same, so is its fingerprint, and looking is
+    quick. None for one that sees anything that could change and stay itself, but arrays."""
+    if function.__defaults__ or function.__kwdefaults__:
+        return None
+    cells = [(cell, cell.cell_contents) for cell in function.__closure__ or ()]
+    names = [(name, function.__globals__.get(name, _MISSING)) for name in _names_in(function.__code__)]
+    arrays = []
+    for _, value in cells + names:
+        if _is_array(value):
+            arrays.append((value, place(value)))
+        elif not (isinstance(value, (*_BY_VALUE, types.ModuleType, types.BuiltinFunctionType, type))
+                  or value is _MISSING or _is_frameworks(value)):
+            return None
+    return function.__code__, cells, names, arrays
+
+
+_MISSING = object()
+
+
+def _holds(watch, function):
+    code, cells, names, arrays = watch
+    if function.__code__ is not code or function.__defaults__ or function.__kwdefaults__:
+        return False
+    try:
+        for cell, value in cells:
+            if cell.cell_contents is not value:
+                return False
+    except ValueError:  # it is empty now
+        return False
+    seen = function.__globals__
+    for name, value in names:
+        if seen.get(name, _MISSING) is not value:
+            return False
+    return all(place(array) == at for array, at in arrays)
 
 
 def _names_in(code):

@@ -193,3 +193,52 @@ def test_translations_die_with_their_functions():
     del score_mod, slopes
     gc.collect()
     assert [ref() for ref in alive] == [None, None]
+
+
+def test_what_a_mod_sees_is_looked_at_by_every_call():
+    """A cell, a global, a default, the code, a tensor's place: each change makes another translation, and the same
+    objects none."""
+    table, limit = torch.arange(8), 3
+
+    def mod(b, h, q_idx, kv_idx):
+        return (kv_idx <= q_idx + limit) & (kv_idx < WATCHED) & (table[b] >= 0)
+
+    def made():
+        return _translations.translate(mod, True, "torch")
+
+    first = made()
+    assert made() is first and "3" in first.text and "77" in first.text
+    limit = 4
+    second = made()
+    assert second is not first and "4" in second.text and made() is second
+    globals()["WATCHED"] = 78
+    try:
+        third = made()
+        assert third is not second and "78" in third.text and made() is third
+    finally:
+        globals()["WATCHED"] = 77
+    table = torch.arange(8)
+    fourth = made()
+    assert fourth is not third and made() is fourth
+    table.set_(torch.arange(9))
+    assert made() is not fourth
+    fifth = made()
+    mod.__code__ = (lambda b, h, q_idx, kv_idx: (kv_idx <= q_idx) & (table[b] >= limit)).__code__
+    last = made()
+    assert last is not fifth and made() is last
+
+
+def test_a_callable_that_can_be_no_key_works():
+    class Slotted:
+        __slots__ = ()
+        __hash__ = None
+
+        def __call__(self, score, b, h, q, kv):
+            return score * 0.5
+
+    p = problem()
+    for _ in range(2):
+        same(p, attend(p, score_mod=Slotted()), score_mod=lambda score, b, h, q, kv: score * 0.5)
+
+
+WATCHED = 77

@@ -48,34 +48,38 @@ def flex_attention(query, key, value, score_mod=None, block_mask=None, scale=Non
         if mod is not None:
             score_mod = mod.logical
             kv_len = _shorter(kv_len, mod.kv_len)
-    return paged_attention(paged, query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kv_len,
-                           batch_idx)
+    return _attend(paged, query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kv_len, batch_idx)
 
 
-@torch.compiler.disable
-def paged_attention(manager, query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kv_len, batch_idx,
-                    causal=None):
+def _attend(manager, query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kv_len, batch_idx,
+            causal=None):
     """The body of flex_attention and of PagedAttention.forward, which has causal "top_left" for its missing mask."""
-    _check(query, key, enable_gqa)
-    B, H, Q, _ = query.shape
+    B, H, Q, _ = shape = query.shape
+    _check(shape, key.shape, enable_gqa)
     table, capacity = manager.page_table, manager.capacity
-    if batch_idx is not None or len(table) != B:
+    if batch_idx is not None or len(manager._n_reserved) != B:
         batch_idx = manager._batch(batch_idx, B)
         table, capacity = table[batch_idx], capacity[batch_idx]
     kv_lens = capacity if kv_len is None else torch.minimum(_lens("kv_len", kv_len, capacity), capacity)
+    n_columns = max(manager._n_reserved, default=0)
     if block_mask is not None:
         _check_block_mask(block_mask, query, key)
-        kv_lens = kv_lens.clamp(max=block_mask.seq_lengths[1])
+        longest = block_mask.seq_lengths[1]
+        if n_columns * manager.page_size > longest:
+            kv_lens = kv_lens.clamp(max=longest)
     out = _empty_out(query, value.shape[-1])
     rows = _rows(out)
     result = folio.attention(
         _rows(query if query.stride(-1) == 1 else query.contiguous()), key, value, layout="FLAT",
-        page_size=manager.page_size, page_table=table[:, :max(manager._n_reserved, default=0)], kv_lens=kv_lens,
+        page_size=manager.page_size, page_table=table[:, :n_columns], kv_lens=kv_lens,
         q_indptr=None if Q == 1 else Q * torch.arange(B + 1, device=kv_lens.device), max_q_len=Q, causal=causal,
         scale=scale, score_mod=score_mod, block_mask=block_mask, out=rows, return_lse=return_lse)
-    if rows.data_ptr() != out.data_ptr():
+    if out.device.type != "cpu" and rows.data_ptr() != out.data_ptr():
         out.copy_(rows.view(B, Q, H, -1).transpose(1, 2))
     return (out, result[1].view(B, Q, H).transpose(1, 2).contiguous()) if return_lse else out
+
+
+paged_attention = torch.compiler.disable(_attend)
 
 
 def _empty_out(query, dim):
@@ -106,17 +110,17 @@ def _lens(name, lens, like):
 
 
 def _check(query, key, enable_gqa):
-    """The refusals of torch's flex_attention, in its words."""
-    Hq, Hkv = query.shape[-3], key.shape[-3]
+    """The refusals of torch's flex_attention, in its words. query, key: shapes."""
+    Hq, Hkv = query[-3], key[-3]
     if not enable_gqa and Hq != Hkv:
         raise ValueError(f"Expect query and key/value to have the same number of heads but got Hq={Hq} and Hkv={Hkv}. "
                          "Try setting enable_gqa=True for GQA.")
     if Hkv and Hq % Hkv:
         raise ValueError("Expect number of query heads to be a multiple of kv heads for GQA "
                          f"but got Hq={Hq} and Hkv={Hkv}.")
-    if query.shape[-1] != key.shape[-1]:
+    if query[-1] != key[-1]:
         raise ValueError("Expect query and key/value to have the same embedding dimension "
-                         f"but got E={query.shape[-1]} and E={key.shape[-1]}.")
+                         f"but got E={query[-1]} and E={key[-1]}.")
 
 
 def _check_block_mask(block_mask, query, key):
