@@ -11,6 +11,42 @@
 #if VEC_TILES
 enum { GROUPS = CHUNK / 16 /* of keys a chunk */ };
 
+/* Rows to fetch while a step's rows of K or V are used: row t at rows[t] + offset. */
+struct rows_ahead {
+    const u8 *const *rows; /* NULL = none */
+    i64 offset;
+    const u8 *list[CHUNK];
+};
+
+/* Those of the next step; but where pages hold all heads of a slot together, slots of the block after with all their
+ * heads: the order in memory. */
+static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
+                            const struct pages_view *pages, bool is_v)
+{
+    const struct block *block = step->block, *after = step->after;
+    const u8 *const *rows = is_v ? block->v : block->k, *const *rows_after = is_v ? after->v : after->k;
+    ahead->offset = pass->head_begin * pages->head_stride;
+    ahead->rows = NULL;
+    if (pass->by_slot && after->n > 0) {
+        const i32 done = step->head * block->n + step->at; /* rows of the block, in the order of use */
+        i32 slot = done / pass->n_heads, head = done % pass->n_heads;
+        for (i32 t = 0; t < (step->n + 15) / 16 * 16; t++) { /* no more than are used: for 8 keys 32 took a tenth */
+            ahead->list[t] = rows_after[slot] + head * pages->head_stride;
+            slot += head + 1 == pass->n_heads;
+            head = head + 1 == pass->n_heads ? 0 : head + 1;
+        }
+        ahead->rows = ahead->list;
+    } else if (step->at + step->n < block->n) {
+        ahead->rows = rows + step->at + step->n;
+        ahead->offset += step->head * pages->head_stride;
+    } else if (step->head + 1 < pass->n_heads) {
+        ahead->rows = rows;
+        ahead->offset += (step->head + 1) * pages->head_stride;
+    } else if (after->n > 0) {
+        ahead->rows = rows_after;
+    }
+}
+
 /* Rows to fetch while K or V of a step is used, 16 at a time. */
 struct amx_ahead {
     const u8 *run[GROUPS]; /* the first of 16 rows that lie together; NULL = look at rows */

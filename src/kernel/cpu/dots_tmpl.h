@@ -8,8 +8,11 @@ struct dots {
     i32 n_padded, d;    /* rows: 1, 2 or a multiple of 4 */
     const u8 *const *k; /* [n_keys, rounded up to 16] */
     i64 offset;
-    const u8 *const *next; /* [n_keys, rounded up to 16], or NULL: rows that are fetched into the cache meanwhile, */
-    i64 next_offset;       /* a line for every line used: bursts would fill the miss buffers and hold up the loads */
+    i32 n_heads;     /* taking turns after a few keys: */
+    i64 head_stride; /* q [n_heads][n_padded][stride], k + head * head_stride, s [n_heads][n_padded][CHUNK] */
+    const u8 *const
+        *next; /* [n_keys, rounded up to 16]: rows that are fetched into the cache meanwhile, a line for every
+                              line used: bursts would fill the miss buffers and hold up the loads */
     i32 n_keys;
     float *s; /* [n_padded][CHUNK] */
 };
@@ -27,10 +30,12 @@ INLINE void dots_step(vec *acc, i32 n_rows, i32 n_keys, const float *q, i64 q_st
 }
 
 /* Rows from `row` on against keys from `key` on. */
-INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, const struct dots *a, i32 row, i32 key)
+INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, const struct dots *a, i32 head, i32 row,
+                       i32 key)
 {
     const i32 bytes = element_bytes(dtype), a_line = 64 / bytes;
-    const float *q = a->q + row * a->stride;
+    const float *q = a->q + ((i64)head * a->n_padded + row) * a->stride;
+    float *s = a->s + ((i64)head * a->n_padded + row) * CHUNK + key;
     vec acc[VEC_ACCS], x[VEC_ACCS];
     const u8 *k[VEC_ACCS], *next[VEC_ACCS];
     UNROLL(16)
@@ -38,9 +43,9 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
         acc[i] = vec_zero();
     UNROLL(16)
     for (i32 t = 0; t < n_keys; t++) {
-        k[t] = a->k[key + t] + a->offset;
+        k[t] = a->k[key + t] + a->offset + head * a->head_stride;
         if (prefetch)
-            next[t] = a->next[key + t] + a->next_offset;
+            next[t] = a->next[key + t] + head * a->head_stride;
     }
     i32 c = 0;
     for (; c + a_line <= a->d; c += a_line) {
@@ -68,22 +73,19 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
     vec_sums(acc, sums);
     UNROLL(4)
     for (i32 r = 0; r < n_rows; r++)
-        memcpy(a->s + (row + r) * CHUNK + key, sums + r * n_keys, (size_t)n_keys * sizeof *sums);
+        memcpy(s + r * CHUNK, sums + r * n_keys, (size_t)n_keys * sizeof *sums);
 }
 
 INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
 {
     enum { AT_ONCE = VEC_ACCS };
     const i32 n_keys = AT_ONCE / block_rows < 8 ? AT_ONCE / block_rows : 8;
-    for (i32 key = 0; key < a->n_keys; key += n_keys) {
-        i32 row = 0;
-        if (a->next) {
-            dots_block(dtype, block_rows, n_keys, true, a, 0, key);
-            row = block_rows;
+    for (i32 key = 0; key < a->n_keys; key += n_keys)
+        for (i32 head = 0; head < a->n_heads; head++) {
+            dots_block(dtype, block_rows, n_keys, true, a, head, 0, key);
+            for (i32 row = block_rows; row < a->n_padded; row += block_rows)
+                dots_block(dtype, block_rows, n_keys, false, a, head, row, key);
         }
-        for (; row < a->n_padded; row += block_rows)
-            dots_block(dtype, block_rows, n_keys, false, a, row, key);
-    }
 }
 
 #define FOLIO__DOTS(dtype, rows)                            \

@@ -32,6 +32,8 @@
 #include "kernel/cpu/aside_tmpl.h"
 #include "kernel/cpu/rows_pass_tmpl.h"
 #include "kernel/cpu/rows_scales_tmpl.h"
+#include "kernel/cpu/rows_weight_tmpl.h"
+#include "kernel/cpu/rows_chunk_tmpl.h"
 #include "kernel/cpu/rows_tmpl.h"
 #include "kernel/cpu/rows_bytes_tmpl.h"
 #include "kernel/cpu/ahead_amx_tmpl.h"

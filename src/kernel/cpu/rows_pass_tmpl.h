@@ -15,11 +15,13 @@ struct rows_pass {
     float *o, *total;     /* [n_heads][n_padded][v_pad] of this split; of the splits before */
     float *m, *l;         /* [n_heads][n_padded], [n_heads][n_padded][16] */
     float *total_m, *total_l;
-    float *s;                   /* [n_padded][s_stride] */
+    float *s;                   /* [n_padded][s_stride], of one head at a time or, in order, of all */
+    i64 s_head;                 /* floats from one head's to the next's; 0 = the same */
     i32 s_stride;               /* CHUNK, or ROWS_KEYS for bytes */
     float *k_scales, *v_scales; /* [n_heads][ROWS_KEYS] of the block at work; NULL = all are 1 */
     i32 chunk;                  /* keys a chunk */
     bool by_slot;               /* pages hold all heads of a slot together */
+    bool in_order;              /* and are walked so, rows_chunk_tmpl.h */
     bool careful;               /* keys that a row weighs 0 are left out, aside_tmpl.h */
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys;     /* of any row */
@@ -39,13 +41,16 @@ struct rows_step {
 static struct weigh weigh_of_step(const struct rows_pass *pass, const struct rows_step *step)
 {
     const struct attend_args *args = pass->args;
-    return (struct weigh){ .w = pass->s,
+    return (struct weigh){ .w = pass->s + step->head * pass->s_head,
                            .n_padded = pass->n_padded,
                            .d = args->v.head_dim,
                            .v = step->block->v + step->at,
                            .offset = (pass->head_begin + step->head) * args->v.head_stride,
                            .begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0),
                            .end = step->n,
+                           .visit = CHUNK,
+                           .n_heads = 1,
+                           .head_stride = args->v.head_stride,
                            .o = pass->o + (i64)step->head * pass->n_padded * pass->v_pad,
                            .stride = pass->v_pad };
 }
@@ -104,7 +109,7 @@ static size_t rows_scratch_bytes(const struct attend_args *args)
     for (i32 n = 1; n <= MAX_ROWS; n++) {
         const i32 n_padded = padded_rows(n);
         const i32 n_heads = rows_heads_a_pass(args, n_padded);
-        const i64 floats = n_heads * rows_state_floats(args, n_padded) + n_padded * CHUNK + 2 * n_heads * ROWS_KEYS;
+        const i64 floats = n_heads * (rows_state_floats(args, n_padded) + n_padded * CHUNK) + 2 * n_heads * ROWS_KEYS;
         const i64 mods = mod_is_used(args) ? (i64)folio__mod_scratch_bytes(args, n_heads, n, ROWS_KEYS) : 0;
         const i64 others = rows_tiles_floats(args, n_heads, n_padded) + rows_bytes_floats(args, n_heads, n_padded);
         most = (size_t)max_i64((i64)most, (floats + others) * (i64)sizeof(float) + mods);
@@ -119,14 +124,15 @@ static float *take(float **scratch, i64 n)
     return taken;
 }
 
-/* Keys a chunk: 4 KB of f32 K or 8 KB of 16-bit K, measured best: shorter costs more softmax, longer runs out of L1
- * with what is fetched ahead. A power of two in 8 .. CHUNK; mods want whole vectors. */
+/* Keys a chunk. 16-bit K and smaller: 8 KB of it, measured best: shorter costs more softmax, longer runs out of L1 with
+ * the whole chunk that is fetched ahead; f32 is fetched less far ahead (rows_lead). A power of two in 8 .. CHUNK; mods
+ * want whole vectors. */
 static i32 chunk_keys(const struct attend_args *args)
 {
     const i64 row_bytes = (i64)args->k.head_dim * element_bytes((enum dtype)args->k.dtype);
     i32 keys = CHUNK;
-    while (keys > (mod_is_used(args) || uses_tiles(args) ? 16 : 8) &&
-           keys * row_bytes > (args->k.dtype == DTYPE_F32 ? 4096 : 8192))
+    while (args->k.dtype != DTYPE_F32 && keys > (mod_is_used(args) || uses_tiles(args) ? 16 : 8) &&
+           keys * row_bytes > 8192)
         keys /= 2;
     return keys;
 }
@@ -147,9 +153,11 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->s_stride = in_bytes ? ROWS_KEYS : CHUNK;
     pass->chunk = in_bytes ? ROWS_KEYS : chunk_keys(args);
     pass->by_slot = args->k.head_stride < args->k.slot_stride && !in_bytes;
+    pass->in_order = pass->by_slot && !uses_tiles(args) && !uses_i8_tiles(args);
     pass->careful = false;
     float *next = scratch;
     const i64 rows = (i64)n_heads * pass->n_padded;
+    pass->s_head = pass->in_order ? (i64)pass->n_padded * CHUNK : 0;
     pass->q = take(&next, rows * pass->k_pad);
     pass->o = take(&next, rows * pass->v_pad);
     pass->total = take(&next, rows * pass->v_pad);
@@ -157,7 +165,7 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->l = take(&next, rows * 16);
     pass->total_m = take(&next, rows);
     pass->total_l = take(&next, rows);
-    pass->s = take(&next, (i64)pass->n_padded * pass->s_stride);
+    pass->s = take(&next, (pass->in_order ? rows : pass->n_padded) * pass->s_stride);
     rows_scales_begin(pass, n_heads, in_bytes, &next);
     for (i32 r = 0; r < pass->n_rows; r++)
         pass->row_keys[r] = keys_of_row(args, item, item->row_begin + r / args->group);

@@ -5,123 +5,22 @@
  *   for each split                 [split_tokens] of the sequence's keys
  *     for each block               ROWS_KEYS keys; their addresses are looked up once
  *       for each kv head           so that a page is read as a whole, and its lines in order
- *         for each chunk           CHUNK keys: dots ─► s [rows][CHUNK] ─► weights ─► weigh
- *                                  while the next chunk's K and V rows are fetched
+ *         for each chunk           CHUNK keys: dots ─► s [rows][CHUNK] ─► weights ─► weigh, rows_chunk_tmpl.h
+ *                                  while K and V rows that come next are fetched
+ *     or each chunk for all heads  where pages hold all heads of a slot together
  *
  * What a row's result depends on: its keys in order, cut into chunks from the split's start. Neither blocks nor heads
  * nor pages nor the register blocking change a bit. Products are f32 at every level: pairs of bf16 halve the work, and
  * lose where it counts, from memory (docs/lab/cpu-rows.md). */
 
-/* n columns of a row times the scales of their keys; 0 stays 0, whatever the scale of a key that is masked. */
-static void rows_scale(float *s, const float *scale, i32 n)
-{
-    for (i32 col = 0; col < n; col += 16) {
-        const vec x = vec_load(s + col);
-        const vec is_there = vec_abs(x);
-        vec_store(s + col, vec_select(vec_less(vec_zero(), is_there), vec_mul(x, vec_load(scale + col)), x));
-    }
-}
-
-/* Scores of row r -> weights; o rescaled where the maximum moved. */
-static void rows_weight(const struct rows_pass *pass, const struct rows_step *step, i32 r)
-{
-    const i64 key = step->block->key + step->at, row = (i64)step->head * pass->n_padded + r;
-    const float *k_scale = rows_k_scale(pass, step), *v_scale = rows_v_scale(pass, step);
-    float *s = pass->s + r * pass->s_stride;
-    const struct keys keys = keys_within(pass->row_keys[r], key, key + step->n);
-    if (keys.begin >= keys.end) {
-        memset(s, 0, (size_t)pass->s_stride * sizeof *s);
-        return;
-    }
-    const i32 lo = (i32)(keys.begin - key), hi = (i32)(keys.end - key);
-    if (k_scale)
-        rows_scale(s, k_scale, step->n);
-    if (!scores_are_dots(pass->args, &pass->rule, pass->mods)) {
-        const struct score_place at = place_of(pass->args, pass->item, pass->head_begin + step->head, r);
-        const struct score_mods mods = { pass->mods, pass->head_begin + step->head, r, step->at };
-        score_row(pass->args, &pass->rule, &at, &mods, key, lo, hi, s);
-    }
-    const float factor = weight_row(false, s, pass->chunk < 16 ? 16 : pass->chunk, lo, hi, pass->rule.c, &pass->m[row],
-                                    pass->l + row * 16);
-    if (v_scale)
-        rows_scale(s, v_scale, step->n);
-    if (factor != 1.0f)
-        scale_row(pass->o + row * pass->v_pad, pass->v_pad, factor);
-}
-
-static void rows_weights(const struct rows_pass *pass, const struct rows_step *step)
-{
-    for (i32 r = 0; r < pass->n_rows; r++)
-        rows_weight(pass, step, r);
-}
-
-/* Rows to fetch while a step's rows of K or V are used: row t at rows[t] + offset. */
-struct rows_ahead {
-    const u8 *const *rows; /* NULL = none */
-    i64 offset;
-    const u8 *list[CHUNK];
-};
-
-/* Those of the next step; but where pages hold all heads of a slot together, slots of the block after with all their
- * heads: the order in memory. */
-static void rows_look_ahead(struct rows_ahead *ahead, const struct rows_pass *pass, const struct rows_step *step,
-                            const struct pages_view *pages, bool is_v)
-{
-    const struct block *block = step->block, *after = step->after;
-    const u8 *const *rows = is_v ? block->v : block->k, *const *rows_after = is_v ? after->v : after->k;
-    ahead->offset = pass->head_begin * pages->head_stride;
-    ahead->rows = NULL;
-    if (pass->by_slot && after->n > 0) {
-        const i32 done = step->head * block->n + step->at; /* rows of the block, in the order of use */
-        i32 slot = done / pass->n_heads, head = done % pass->n_heads;
-        for (i32 t = 0; t < (step->n + 15) / 16 * 16; t++) { /* no more than are used: for 8 keys 32 took a tenth */
-            ahead->list[t] = rows_after[slot] + head * pages->head_stride;
-            slot += head + 1 == pass->n_heads;
-            head = head + 1 == pass->n_heads ? 0 : head + 1;
-        }
-        ahead->rows = ahead->list;
-    } else if (step->at + step->n < block->n) {
-        ahead->rows = rows + step->at + step->n;
-        ahead->offset += step->head * pages->head_stride;
-    } else if (step->head + 1 < pass->n_heads) {
-        ahead->rows = rows;
-        ahead->offset += (step->head + 1) * pages->head_stride;
-    } else if (after->n > 0) {
-        ahead->rows = rows_after;
-    }
-}
-
 static void rows_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
     if (rows_tiles_chunk(pass, step))
         return;
-    if (pass->bytes) {
+    if (pass->bytes)
         rows_bytes_chunk(pass, step);
-        return;
-    }
-    const struct attend_args *args = pass->args;
-    const i64 row = (i64)step->head * pass->n_padded;
-    struct rows_ahead ahead;
-    rows_look_ahead(&ahead, pass, step, &args->k, false);
-    dots((enum dtype)args->k.dtype, &(struct dots){ .q = pass->q + row * pass->k_pad,
-                                                    .stride = pass->k_pad,
-                                                    .n_padded = pass->n_padded,
-                                                    .d = args->k.head_dim,
-                                                    .k = step->block->k + step->at,
-                                                    .offset = (pass->head_begin + step->head) * args->k.head_stride,
-                                                    .next = ahead.rows,
-                                                    .next_offset = ahead.offset,
-                                                    .n_keys = step->n,
-                                                    .s = pass->s });
-    rows_weights(pass, step);
-    rows_look_ahead(&ahead, pass, step, &args->v, true);
-    struct weigh work = weigh_of_step(pass, step);
-    work.next = ahead.rows;
-    work.next_offset = ahead.offset;
-    if (pass->careful)
-        weigh_present((enum dtype)args->v.dtype, pass->n_rows, &work);
     else
-        weigh((enum dtype)args->v.dtype, &work);
+        rows_vectors(pass, step, 1);
 }
 
 /* One block, all heads; `after` is the block that comes next. */
@@ -133,7 +32,10 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
         folio__mod_tile(pass->mods, block->key, block->n, at_work->state);
     rows_tiles_block(pass, block);
     rows_scales(pass, block);
-    for (i32 head = 0; head < pass->n_heads; head++)
+    for (i32 at = 0; at < block->n && pass->in_order; at += chunk)
+        rows_vectors(pass, &(struct rows_step){ block, &after->block, 0, at, (i32)min_i64(block->n - at, chunk) },
+                     pass->n_heads);
+    for (i32 head = 0; head < pass->n_heads && !pass->in_order; head++)
         for (i32 at = 0; at < block->n; at += chunk)
             rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
     rows_tiles_block_end(pass);

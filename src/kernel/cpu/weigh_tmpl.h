@@ -7,19 +7,28 @@ struct weigh {
     i32 n_padded, d;    /* rows: 1, 2 or a multiple of 4 */
     const u8 *const *v; /* [end] */
     i64 offset;
-    const u8 *const *next; /* [end], or NULL: rows that are fetched meanwhile, as in dots */
-    i64 next_offset;
-    i32 begin, end; /* keys of the chunk */
-    float *o;       /* [n_padded][stride] */
+    const u8 *const *next; /* [end]: rows that are fetched meanwhile, as in dots */
+    i32 begin, end;        /* keys of the chunk */
+    i32 visit;             /* heads take turns after so many keys */
+    i32 n_heads;           /* w [n_heads][n_padded][CHUNK], v + head * head_stride, o [n_heads][n_padded][stride] */
+    i64 head_stride;       /* of V, and of what is fetched */
+    float *o;              /* [n_padded][stride] */
     i64 stride;
 };
 
+/* Keys and rows of a head at work. */
+struct weigh_part {
+    i32 head, row, begin, end;
+};
+
 /* n_vecs vectors of columns from c on; whole: all their elements exist. */
-INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct weigh *a, i32 row, i32 c, bool whole,
-                        bool prefetch)
+INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct weigh *a, struct weigh_part part, i32 c,
+                        bool whole, bool prefetch)
 {
     const i32 bytes = element_bytes(dtype);
-    const i64 at = a->offset + (i64)c * bytes, next_at = a->next_offset + (i64)c * bytes;
+    const i64 at = a->offset + part.head * a->head_stride + (i64)c * bytes;
+    const i64 next_at = part.head * a->head_stride + (i64)c * bytes;
+    const i64 row = (i64)part.head * a->n_padded + part.row;
     const float *w = a->w + row * CHUNK;
     float *o = a->o + row * a->stride + c;
     vec acc[VEC_ACCS], v[VEC_ACCS];
@@ -28,7 +37,7 @@ INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct w
         UNROLL(16)
     for (i32 j = 0; j < n_vecs; j++)
         acc[r * n_vecs + j] = vec_load(o + r * a->stride + j * 16);
-    for (i32 t = a->begin; t < a->end; t++) {
+    for (i32 t = part.begin; t < part.end; t++) {
         if (prefetch) {
             UNROLL(16)
             for (i32 line = 0; line < n_vecs * 16 * bytes; line += 64)
@@ -54,24 +63,33 @@ INLINE void weigh_block(enum dtype dtype, i32 n_rows, i32 n_vecs, const struct w
         vec_store(o + r * a->stride + j * 16, acc[r * n_vecs + j]);
 }
 
-INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)
+INLINE void weigh_part(enum dtype dtype, i32 block_rows, const struct weigh *a, struct weigh_part part)
 {
     enum { AT_ONCE = VEC_ACCS };
     const i32 n_vecs = block_rows == 1 && AT_ONCE > 8 ? 8 : AT_ONCE / block_rows;
-    for (i32 row = 0; row < a->n_padded; row += block_rows) {
-        const bool prefetch = row == 0 && a->next;
+    for (part.row = 0; part.row < a->n_padded; part.row += block_rows) {
+        const bool prefetch = part.row == 0;
         i32 c = 0;
         for (; c + 16 * n_vecs <= a->d; c += 16 * n_vecs) {
             if (prefetch)
-                weigh_block(dtype, block_rows, n_vecs, a, row, c, true, true);
+                weigh_block(dtype, block_rows, n_vecs, a, part, c, true, true);
             else
-                weigh_block(dtype, block_rows, n_vecs, a, row, c, true, false);
+                weigh_block(dtype, block_rows, n_vecs, a, part, c, true, false);
         }
         for (; c + 16 <= a->d; c += 16)
-            weigh_block(dtype, block_rows, 1, a, row, c, true, false);
+            weigh_block(dtype, block_rows, 1, a, part, c, true, false);
         if (c < a->d)
-            weigh_block(dtype, block_rows, 1, a, row, c, false, false);
+            weigh_block(dtype, block_rows, 1, a, part, c, false, false);
     }
+}
+
+INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)
+{
+    for (i32 t = a->begin; t < a->end; t += a->visit)
+        for (i32 head = 0; head < a->n_heads; head++) {
+            const i32 end = a->end - t < a->visit ? a->end : t + a->visit;
+            weigh_part(dtype, block_rows, a, (struct weigh_part){ head, 0, t, end });
+        }
 }
 
 #define FOLIO__WEIGH(dtype, rows)                             \

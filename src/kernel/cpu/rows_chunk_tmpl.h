@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * rows_chunk_tmpl.h: a chunk of keys in vectors of f32, and what is fetched meanwhile.
+ *
+ *   head by head    K of a head, then V; rows of a head lie together, or in runs
+ *   in order        where pages hold all heads of a slot together: four slots at a time with all their heads, K of the
+ *                   chunk, then V. A head's own rows would lie 2 or 4 KB apart, in a few sets of the first cache, and
+ *                   memory would be read at half its speed
+ *
+ * Fetched is what will be used `lead` rows (slots, in order) later:  K 0 .. n-1, V 0 .. n-1, the next K 0 .. n-1 */
+
+enum { VISIT = 4, LEAD_BYTES_F32 = 8 * 1024, LEAD_BYTES_IN_ORDER = 16 * 1024 };
+
+struct rows_ahead_of {
+    const u8 *k[CHUNK + 16], *v[CHUNK + 16]; /* [n_keys, rounded up to 16] while row t of K, of V is used */
+};
+
+/* Rows, or slots, from one that is used to the one that is fetched; at least a chunk: the same of the next chunk. */
+static i32 rows_lead(const struct rows_pass *pass)
+{
+    const struct pages_view *k = &pass->args->k;
+    const i64 row_bytes = (i64)k->head_dim * element_bytes((enum dtype)k->dtype);
+    if (pass->in_order) /* no fewer than the keys that dots or weigh use of a head before the next head's turn */
+        return (i32)clamp_i64(LEAD_BYTES_IN_ORDER / (row_bytes * pass->n_heads), pass->n_padded < 4 ? 8 : VISIT,
+                              CHUNK / 2);
+    return k->dtype == DTYPE_F32 ? (i32)max_i64(LEAD_BYTES_F32 / row_bytes, 1) : CHUNK;
+}
+
+/* The step that comes next; at the end the same again, which costs nothing. */
+static struct rows_step rows_step_after(const struct rows_pass *pass, const struct rows_step *step)
+{
+    struct rows_step next = *step;
+    next.at += pass->chunk;
+    if (next.at < step->block->n)
+        return next;
+    next.at = 0;
+    next.head += !pass->in_order;
+    if (!pass->in_order && next.head < pass->n_heads)
+        return next;
+    next.head = 0;
+    next.block = step->after;
+    return step->after->n > 0 ? next : *step;
+}
+
+static void rows_copy(const u8 **dst, const u8 *const *src, i64 offset, i32 n)
+{
+    for (i32 i = 0; i < n; i++)
+        dst[i] = src[i] + offset;
+}
+
+static void rows_find_ahead(struct rows_ahead_of *ahead, const struct rows_pass *pass, const struct rows_step *step)
+{
+    const struct attend_args *args = pass->args;
+    const struct rows_step next = rows_step_after(pass, step);
+    const u8 *const *k = step->block->k + step->at, *const *v = step->block->v + step->at;
+    const u8 *const *next_k = next.block->k + next.at, *const *next_v = next.block->v + next.at;
+    const i64 head = pass->head_begin + step->head, next_head = pass->head_begin + next.head;
+    const i64 k_offset = head * args->k.head_stride, v_offset = head * args->v.head_stride;
+    const i64 next_k_offset = next_head * args->k.head_stride, next_v_offset = next_head * args->v.head_stride;
+    const i32 n = (step->n + 15) / 16 * 16, lead = rows_lead(pass), same = step->n - lead;
+    if (same <= 0) {
+        rows_copy(ahead->k, next_k, next_k_offset, n);
+        rows_copy(ahead->v, next_v, next_v_offset, n);
+        return;
+    }
+    rows_copy(ahead->k, k + lead, k_offset, same);
+    rows_copy(ahead->k + same, v, v_offset, n - same);
+    rows_copy(ahead->v, v + lead, v_offset, same);
+    rows_copy(ahead->v + same, next_k, next_k_offset, n - same);
+}
+
+/* Of n_heads heads from the step's on. */
+static void rows_vectors(const struct rows_pass *pass, const struct rows_step *step, i32 n_heads)
+{
+    const struct attend_args *args = pass->args;
+    const i64 head = pass->head_begin + step->head;
+    struct rows_ahead_of ahead;
+    rows_find_ahead(&ahead, pass, step);
+    dots((enum dtype)args->k.dtype, &(struct dots){ .q = pass->q + (i64)step->head * pass->n_padded * pass->k_pad,
+                                                    .stride = pass->k_pad,
+                                                    .n_padded = pass->n_padded,
+                                                    .d = args->k.head_dim,
+                                                    .k = step->block->k + step->at,
+                                                    .offset = head * args->k.head_stride,
+                                                    .n_heads = n_heads,
+                                                    .head_stride = args->k.head_stride,
+                                                    .next = ahead.k,
+                                                    .n_keys = step->n,
+                                                    .s = pass->s });
+    struct rows_step one = *step;
+    for (; one.head < step->head + n_heads; one.head++)
+        rows_weights(pass, &one);
+    struct weigh work = weigh_of_step(pass, step);
+    if (!pass->careful) {
+        work.next = ahead.v;
+        work.n_heads = n_heads;
+        work.visit = n_heads > 1 ? VISIT : CHUNK;
+        weigh((enum dtype)args->v.dtype, &work);
+        return;
+    }
+    for (one.head = step->head; one.head < step->head + n_heads; one.head++) {
+        work = weigh_of_step(pass, &one);
+        weigh_present((enum dtype)args->v.dtype, pass->n_rows, &work);
+    }
+}
