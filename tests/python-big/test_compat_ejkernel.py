@@ -106,8 +106,8 @@ def test_refusals():
     table = p.page_table.copy()
     table[2, 1] = -1
     for error, match, changes in [
-        (IndexError, "page_table: row 2, column 1", {"block_tables": table}),
-        (ValueError, "max_kv_len|kv_lens", {"max_context_len": 32}),
+        (IndexError, "block_tables: row 2, column 1", {"block_tables": table}),
+        (ValueError, r"context_lens\[\d\] = \d+; max_context_len is 32", {"max_context_len": 32}),
         (ValueError, "attn_logits_soft_cap: -1", {"attn_logits_soft_cap": -1}),
         (ValueError, "sliding_window: 0; must be >= 1", {"sliding_window": 0}),
         (ValueError, "num_splits: -1", {"num_splits": -1}),
@@ -116,9 +116,9 @@ def test_refusals():
         (ValueError, "megacore_mode: 'both'", {"megacore_mode": "both"}),
         (TypeError, "inline_seq_dim: 1", {"inline_seq_dim": 1}),
         (ValueError, "layout: 'DHN'", {"layout": "DHN"}),
-        (ValueError, "scale", {"attn_scale": float("nan")}),
+        (ValueError, "attn_scale nan", {"attn_scale": float("nan")}),
         (ValueError, "multiple", {"query": p.q[:, :7]}),
-        (TypeError, "dtype", {"context_lens": p.kv_lens.astype(np.float32)}),
+        (TypeError, "context_lens: dtype f32", {"context_lens": p.kv_lens.astype(np.float32)}),
     ]:
         given = dict(zip(("query", "key_cache", "value_cache", "context_lens", "block_tables"), arrays)) | changes
         with pytest.raises(error, match=match):

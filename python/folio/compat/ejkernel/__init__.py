@@ -6,11 +6,16 @@
 JAX, NumPy or PyTorch arrays; under jax.jit too. What differs from the original is in docs/compat.md.
 """
 import operator
+import re
 import sys
 
 import folio
 
 __all__ = ["DEFAULT_MASK_VALUE", "page_attention"]
+
+_NAMES = {"q": "query", "k_pages": "key_cache", "v_pages": "value_cache", "kv_lens": "context_lens",
+          "page_table": "block_tables", "scale": "attn_scale", "max_kv_len": "max_context_len"}  # folio's: ejKernel's
+_NAME = re.compile(rf"\b({'|'.join(_NAMES)})\b")
 
 DEFAULT_MASK_VALUE = -0.7 * 3.4028234663852886e38  # as the original's; see mask_value
 
@@ -41,7 +46,8 @@ def page_attention(
                             num_blocks, block_size, head_dim], the axes that the original's annotation names
 
     Raises TypeError, ValueError, IndexError (a block out of range, a length beyond the table). Under jax.jit these
-    come as JAX's runtime error where only the values show them; scale, cap, window and the numbers must be constants.
+    come as JAX's runtime error where only the values show them, with folio's names for the arguments; scale, cap,
+    window and the numbers must be constants.
     """
     _check_hints(mask_value, pages_per_compute_block, megacore_mode, inline_seq_dim)
     options = {
@@ -53,8 +59,13 @@ def page_attention(
     }
     key_cache, value_cache, options["layout"], options["page_size"] = _pages(key_cache, value_cache, layout)
     arrays = query, key_cache, value_cache
-    return _attention(*arrays, context_lens, block_tables)(*arrays, kv_lens=context_lens, page_table=block_tables,
-                                                           **options)
+    attention = _attention(*arrays, context_lens, block_tables)
+    try:
+        return attention(*arrays, kv_lens=context_lens, page_table=block_tables, **options)
+    except (TypeError, ValueError, IndexError) as error:
+        if type(error) not in (TypeError, ValueError, IndexError):
+            raise
+        raise type(error)(_NAME.sub(lambda name: _NAMES[name[0]], str(error))) from error
 
 
 def _attention(*arrays):
