@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ahead_amx_tmpl.h: K and V rows that the tiles of rows_amx_tmpl.h use next, fetched while they work.
+ * ahead_amx_tmpl.h: K and V rows that the tiles of rows_amx_tmpl.h use next, fetched while they work: a KB at each step
+ * of 64 bytes of a row, for K and for V.
  *
- *                           while dots use K                while values use V
- *   heads apart (HND)       V of the step                   K of the step after
- *   heads together (NHD)    a share of the block after's K  a share of its V, in the order of memory
+ *   heads apart (HND)       V of the step and K of the step after
+ *   heads together (NHD)    a share of the block after's K, then of its V, in the order of memory
  *
- * 16 rows of n times 64 bytes that lie together are n KB: as tiles hold 64 bytes of a row, one at each tile product.
+ * 16 rows of n times 64 bytes that lie together, a run, are n KB. Four runs are fetched side by side, because memory
+ * answers four places sooner than one; but within 4 KB, where the core itself looks ahead in order, K's two runs are
+ * one, and V's. Rows that do not lie together are fetched row by row, V while K is used.
  */
 
 #if VEC_TILES
@@ -120,5 +122,59 @@ static void rows_amx_look_ahead(struct amx_ahead *ahead, const struct rows_pass 
         const bool lies = rows && rows[15] - rows[0] == 15 * 64 * ahead->n_lines;
         ahead->run[g] = lies ? rows[0] + ahead->rows.offset : NULL;
     }
+}
+
+/* What a step fetches, where it is runs. */
+struct amx_runs {
+    const u8 *run[2 * GROUPS];
+    i64 at, step, end; /* bytes of a run done, at a time, and to do; end 0: no runs */
+    i64 run_bytes;
+    bool far; /* one behind the other: of all that are left to do */
+};
+
+static void rows_amx_find_runs(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
+{
+    const struct pages_view *k = &pass->args->k, *v = &pass->args->v;
+    struct amx_ahead first, second;
+    rows_amx_look_ahead(&first, pass, step, false);
+    rows_amx_look_ahead(&second, pass, step, true);
+    bool lie = k->head_dim == v->head_dim && k->head_dim * element_bytes((enum dtype)k->dtype) % 64 == 0;
+    for (i32 g = 0; g < GROUPS; g++) {
+        runs->run[g] = first.run[g];
+        runs->run[GROUPS + g] = second.run[g];
+        lie = lie && first.run[g] && second.run[g];
+    }
+    runs->far = pass->by_slot;
+    runs->run_bytes = (i64)1024 * first.n_lines;
+    runs->at = 0;
+    runs->step = 256;
+    runs->end = !lie ? 0 : runs->far ? 2 * GROUPS * runs->run_bytes : runs->run_bytes;
+    if (lie && !runs->far && runs->run_bytes < 4096 && runs->run[1] - runs->run[0] == runs->run_bytes &&
+        runs->run[3] - runs->run[2] == runs->run_bytes) {
+        runs->run[1] = runs->run[0] + 256;
+        runs->run[3] = runs->run[2] + 256;
+        runs->step = 512;
+        runs->end *= 2;
+    }
+}
+
+/* The next KB. */
+INLINE void rows_amx_fetch_runs(struct amx_runs *runs)
+{
+    if (runs->at >= runs->end)
+        return;
+    if (runs->far) {
+        vec_fetch_kb_far(runs->run[0] + runs->at);
+        runs->at += 1024;
+        if (runs->at == runs->run_bytes) {
+            runs->end -= runs->run_bytes;
+            runs->at = 0;
+            for (i32 i = 0; i + 1 < 2 * GROUPS; i++)
+                runs->run[i] = runs->run[i + 1];
+        }
+        return;
+    }
+    vec_fetch_quarters(runs->run, runs->at);
+    runs->at += runs->step;
 }
 #endif

@@ -13,33 +13,39 @@
  * split that has such a result is done again, with vectors and in dims' own order (aside_tmpl.h). */
 
 #if VEC_TILES
-struct rows_amx {
-    struct tile_regs regs;
-    i32 n_blocks, n_rows;  /* of rows; rows a block, <= 16 */
-    i32 k_steps, v_steps;  /* head dims / 32, rounded up */
-    u32 *q;                /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
-    float *s[2];           /* [CHUNK][n_rows] of a block, by turns */
-    i32 slot;              /* of s, for the step at work */
-    struct rows_step left; /* a step of fours of rows: scores made, weights and values still to do */
-    bool is_left;
-    struct keys full;              /* keys that all rows see */
-    u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
-    u16 *k_copy, *v_copy;          /* [16][k_steps * 32], [GROUPS][16][v_steps * 32] */
-    bool k_follow[ROWS_KEYS / 16]; /* do rows 16 i .. 16 i + 15 of the block at work follow each other in memory? */
-    bool v_follow[ROWS_KEYS / 16];
-};
-
 /* 16 rows of an operand: the first, and bytes to the next. */
 struct amx_rows {
     const void *at;
     i64 stride;
 };
 
+/* V of a step, in groups of 16 keys from `first` on. */
+struct amx_values {
+    i32 head, first, last;
+    struct amx_rows v[GROUPS];
+};
+
+struct rows_amx {
+    struct tile_regs regs;
+    i32 n_blocks, n_rows;   /* of rows; rows a block, <= 16 */
+    i32 k_steps, v_steps;   /* head dims / 32, rounded up */
+    u32 *q;                 /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
+    float *s[2];            /* [CHUNK][n_rows] of a block, by turns */
+    i32 slot;               /* of s, for the step at work */
+    struct amx_values left; /* of a whole step: scores made, weights and values still to do */
+    bool is_left;
+    i32 whole_begin, whole_end;    /* keys of the block at work that all rows see, where rows go by fours; else none */
+    u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
+    u16 *k_copy, *v_copy;          /* [GROUPS][16][k_steps * 32], [GROUPS][16][v_steps * 32] */
+    bool k_follow[ROWS_KEYS / 16]; /* do rows 16 i .. 16 i + 15 of the block at work follow each other in memory? */
+    bool v_follow[ROWS_KEYS / 16];
+};
+
 static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_padded)
 {
     const i64 k = padded_32(args->k.head_dim), v = padded_32(args->v.head_dim);
     const i64 arrays =
-        (i64)n_heads * n_padded * k / 2 + 2 * CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + 8 * k + GROUPS * 8 * v;
+        (i64)n_heads * n_padded * k / 2 + 2 * CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + GROUPS * 8 * (k + v);
     return (i64)sizeof(struct rows_amx) / 4 + arrays + 7 * 16;
 }
 
@@ -56,17 +62,17 @@ static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_hea
     amx->slot = 0;
     amx->is_left = false;
     amx->p = (void *)take(scratch, 2 * GROUPS * 16 * n_padded);
-    amx->k_copy = (void *)take(scratch, 8 * amx->k_steps * 32);
+    amx->k_copy = (void *)take(scratch, GROUPS * 8 * amx->k_steps * 32);
     amx->v_copy = (void *)take(scratch, GROUPS * 8 * amx->v_steps * 32);
     memset(amx->p, 0, (size_t)(2 * GROUPS * 16 * n_padded) * sizeof *amx->p);
 
     struct tile_shapes shapes = tile_shapes_full(); /* 0 K, 4 V */
     tile_shape(&shapes, 1, 16, amx->n_rows);        /* Q^T */
     tile_shape(&shapes, 2, 16, amx->n_rows);        /* S^T */
-    tile_shape(&shapes, 3, amx->n_rows, 16);        /* P, first slots */
+    tile_shape(&shapes, 3, amx->n_rows, 16);        /* P */
     tile_shape(&shapes, 5, amx->n_rows, 16);        /* O, even dims */
     tile_shape(&shapes, 6, amx->n_rows, 16);        /* O, odd dims */
-    tile_shape(&shapes, 7, amx->n_rows, 16);        /* P, second slots */
+    tile_shape(&shapes, 7, 16, amx->n_rows);        /* S^T of 16 keys more */
     tile_config(&amx->regs, &shapes);
     return amx;
 }
@@ -105,11 +111,12 @@ static void rows_find_runs(bool *follow, const u8 *const *rows, i32 n, i64 strid
         follow[i / 16] = n - i >= 16 && n_bytes % TILE_BYTES == 0 && rows_follow(rows + i, stride);
 }
 
-static struct keys rows_seen_by_all(const struct rows_pass *pass)
+/* What all rows see of a block. */
+static struct keys rows_seen_by_all(const struct rows_pass *pass, const struct block *block)
 {
-    struct keys keys = { 0, INT64_MAX };
+    struct keys keys = { 0, block->n };
     for (i32 r = 0; r < pass->n_rows; r++)
-        keys = keys_within(keys, pass->row_keys[r].begin, pass->row_keys[r].end);
+        keys = keys_within(keys, pass->row_keys[r].begin - block->key, pass->row_keys[r].end - block->key);
     return keys;
 }
 
@@ -120,7 +127,10 @@ static void rows_amx_block(const struct rows_pass *pass, const struct block *blo
     const struct attend_args *args = pass->args;
     rows_find_runs(amx->k_follow, block->k, block->n, args->k.slot_stride, 2 * args->k.head_dim);
     rows_find_runs(amx->v_follow, block->v, block->n, args->v.slot_stride, 2 * args->v.head_dim);
-    amx->full = rows_seen_by_all(pass);
+    const bool by_fours = pass->n_rows % 4 == 0 && amx->n_blocks == 1 && pass->rule.plain && !pass->careful;
+    const struct keys whole = rows_seen_by_all(pass, block);
+    amx->whole_begin = by_fours ? (i32)whole.begin : block->n;
+    amx->whole_end = (i32)whole.end;
 }
 
 /* Rows [begin, end) of 16, of n_bytes; the others and what lies behind, up to a whole tile, are zeros. */
@@ -133,14 +143,15 @@ static struct amx_rows copy_rows(void *copy, const u8 *const *rows, i64 offset, 
     return (struct amx_rows){ copy, width };
 }
 
-static struct amx_rows rows_amx_k(const struct rows_pass *pass, const struct rows_step *step, i32 key)
+static struct amx_rows rows_amx_k(const struct rows_pass *pass, const struct rows_step *step, i32 key, i32 group)
 {
     const struct pages_view *k = &pass->args->k;
     const u8 *const *rows = step->block->k + key;
     const i64 offset = (pass->head_begin + step->head) * k->head_stride;
     if (pass->amx->k_follow[key / 16])
         return (struct amx_rows){ rows[0] + offset, k->slot_stride };
-    return copy_rows(pass->amx->k_copy, rows, offset, 0, 16, 2 * k->head_dim);
+    u16 *copy = pass->amx->k_copy + (i64)group * 16 * pass->amx->k_steps * 32;
+    return copy_rows(copy, rows, offset, 0, 16, 2 * k->head_dim);
 }
 
 /* begin, end: of the keys that any row sees, from `key` on. */
@@ -167,13 +178,13 @@ static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
         vec_store(s + r * CHUNK + 16 * group, x[r]);
 }
 
-static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step, bool fours)
+static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *step)
 {
     struct rows_amx *amx = pass->amx;
     struct amx_ahead ahead;
     rows_amx_look_ahead(&ahead, pass, step, false);
     for (i32 group = 0; group * 16 < step->n; group++) {
-        const struct amx_rows k = rows_amx_k(pass, step, step->at + 16 * group);
+        const struct amx_rows k = rows_amx_k(pass, step, step->at + 16 * group, group);
         for (i32 block = 0; block < amx->n_blocks; block++) {
             const i64 q_words = (i64)16 * amx->n_rows;
             const u32 *q = amx->q + ((i64)step->head * amx->n_blocks + block) * amx->k_steps * q_words;
@@ -186,10 +197,38 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
                 tile_dot_bf16(&amx->regs, 2, 0, 1);
             }
             tile_store(&amx->regs, 2, amx->s[amx->slot] + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
-            if (!fours)
-                rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
+            rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
         }
     }
+}
+
+/* S^T of a whole step of one block of rows, as it comes: two groups of keys meet a tile of Q^T. */
+static void rows_amx_dots_whole(const struct rows_pass *pass, const struct rows_step *step, struct amx_runs *runs)
+{
+    struct rows_amx *amx = pass->amx;
+    const struct amx_rows a = rows_amx_k(pass, step, step->at, 0), b = rows_amx_k(pass, step, step->at + 16, 1);
+    const i64 q_words = (i64)16 * amx->n_rows;
+    const u32 *q = amx->q + (i64)step->head * amx->k_steps * q_words;
+    struct amx_ahead ahead;
+    if (runs->end == 0)
+        rows_amx_look_ahead(&ahead, pass, step, false);
+    tile_zero(&amx->regs, 2);
+    tile_zero(&amx->regs, 7);
+    for (i32 c = 0; c < amx->k_steps; c++) {
+        if (runs->end == 0)
+            for (i32 g = 0; g < GROUPS; g++)
+                rows_amx_fetch(&ahead, g, c, amx->k_steps);
+        rows_amx_fetch_runs(runs);
+        tile_load(&amx->regs, 1, q + c * q_words, 4 * amx->n_rows);
+        tile_load(&amx->regs, 0, (const u8 *)a.at + 64 * c, a.stride);
+        tile_dot_bf16(&amx->regs, 2, 0, 1);
+        rows_amx_fetch_runs(runs);
+        tile_load(&amx->regs, 4, (const u8 *)b.at + 64 * c, b.stride);
+        tile_dot_bf16(&amx->regs, 7, 4, 1);
+    }
+    float *s = amx->s[amx->slot];
+    tile_store(&amx->regs, 2, s, 4 * amx->n_rows);
+    tile_store(&amx->regs, 7, s + q_words, 4 * amx->n_rows);
 }
 
 /* Weights rounded to bf16, in the first and in the second slot of pairs. */
@@ -204,153 +243,89 @@ static void rows_amx_round(const struct rows_pass *pass)
         }
 }
 
-/* 4, 8, 12 or 16 rows that see all keys of a whole chunk, as S^T comes: for them the general way would take as long as
- * memory. */
-static bool rows_amx_is_fours(const struct rows_pass *pass, const struct rows_step *step)
-{
-    const i64 key = step->block->key + step->at;
-    return pass->n_rows % 4 == 0 && pass->amx->n_blocks == 1 && pass->rule.plain && step->n == CHUNK &&
-           pass->amx->full.begin <= key && key + CHUNK <= pass->amx->full.end;
-}
-
-static void rows_four_move(const struct rows_pass *pass, i64 row, const float tops[4])
-{
-    float *m = pass->m + row;
-    for (i32 r = 0; r < 4; r++) {
-        if (!((tops[r] - m[r]) * pass->rule.c > RESCALE_ABOVE))
-            continue;
-        const float factor = vec_max_lane(vec_exp2(vec_set1((m[r] - tops[r]) * pass->rule.c)));
-        scale_row(pass->l + (row + r) * 16, 16, factor);
-        scale_row(pass->o + (row + r) * pass->v_pad, pass->v_pad, factor);
-        m[r] = tops[r];
-    }
-}
-
-/* The maxima of four rows follow `top`; what to subtract. */
-INLINE vec rows_four_follow(const struct rows_pass *pass, i64 row, vec top)
-{
-    float *m = pass->m + row;
-    const float c = pass->rule.c;
-    const vec moved = vec_mul(vec_sub(top, vec_four_load(m)), vec_set1(c));
-    if (vec_any_less(vec_set1(RESCALE_ABOVE), moved)) {
-        float tops[16];
-        vec_store(tops, top);
-        rows_four_move(pass, row, tops);
-    }
-    const vec base = vec_four_load(m);
-    return vec_select(vec_less(vec_set1(-INFINITY), base), base, vec_zero());
-}
-
-/* Rows `first` .. first + 3 of n_rows. */
-INLINE void rows_amx_four(const struct rows_pass *pass, const struct rows_step *step, i32 slot, i32 first, i32 n_rows)
-{
-    const struct rows_amx *amx = pass->amx;
-    const i64 row = (i64)step->head * n_rows + first;
-    const float *s = amx->s[slot] + first;
-    vec x[8], sums = vec_zero(), top = vec_set1(-INFINITY);
-    UNROLL(8)
-    for (i32 i = 0; i < 8; i++) {
-        x[i] = n_rows == 4 ? vec_load(s + 16 * i) : vec_four_rows(s + 4 * i * n_rows, n_rows);
-        top = vec_max(x[i], top);
-    }
-    float sum[16];
-    const vec bases = rows_four_follow(pass, row, vec_four_max(top)), c = vec_set1(pass->rule.c);
-    UNROLL(8)
-    for (i32 i = 0; i < 8; i++) {
-        x[i] = vec_exp2_near(vec_mul(vec_sub(x[i], bases), c));
-        sums = vec_add(sums, x[i]);
-    }
-    vec_store(sum, vec_four_sum(sums));
-    for (i32 r = 0; r < 4; r++)
-        pass->l[(row + r) * 16] += sum[r];
-    UNROLL(2)
-    for (i32 group = 0; group < GROUPS; group++) {
-        vec rows[4];
-        vec_four_transpose(x + 4 * group, rows);
-        UNROLL(4)
-        for (i32 r = 0; r < 4; r++) {
-            u32 *p = amx->p + ((i64)group * n_rows + first + r) * 16;
-            vec_store_slots(p, p + (i64)GROUPS * n_rows * 16, rows[r]);
-        }
-    }
-}
-
-static void rows_amx_fours(const struct rows_pass *pass, const struct rows_step *step, i32 slot)
-{
-    if (pass->n_rows == 4) {
-        rows_amx_four(pass, step, slot, 0, 4);
-        return;
-    }
-    for (i32 first = 0; first < pass->n_rows; first += 4)
-        rows_amx_four(pass, step, slot, first, pass->n_rows);
-}
-
-/* latest: the step whose K was used last: what to fetch follows it. */
-static void rows_amx_weigh(const struct rows_pass *pass, const struct rows_step *step, const struct rows_step *latest)
+/* Fetches runs, or what `ahead` says (NULL = nothing). */
+static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values *values, struct amx_runs *runs,
+                           const struct amx_ahead *ahead)
 {
     struct rows_amx *amx = pass->amx;
-    const i32 begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0);
-    const i32 first = begin / 16, last = (step->n + 15) / 16;
     const i64 stride = pass->v_pad * (i64)sizeof(float), slot = (i64)GROUPS * pass->n_padded * 16;
-    struct amx_rows v[GROUPS];
-    struct amx_ahead ahead;
-    rows_amx_look_ahead(&ahead, pass, latest, true);
-    for (i32 g = first; g < last; g++)
-        v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
     for (i32 c = 0; c < amx->v_steps; c++)
         for (i32 block = 0; block < amx->n_blocks; block++) {
             const i64 row = (i64)block * amx->n_rows;
-            float *o = pass->o + ((i64)step->head * pass->n_padded + row) * pass->v_pad + 32 * c;
+            float *o = pass->o + ((i64)values->head * pass->n_padded + row) * pass->v_pad + 32 * c;
             tile_load(&amx->regs, 5, o, stride);
             tile_load(&amx->regs, 6, o + 16, stride);
-            for (i32 g = first; g < last; g++) {
+            for (i32 g = values->first; g < values->last; g++) {
                 const u32 *p = amx->p + (g * pass->n_padded + row) * 16;
-                if (block == 0)
-                    rows_amx_fetch(&ahead, g, c, amx->v_steps);
-                tile_load(&amx->regs, 4, (const u8 *)v[g].at + 64 * c, v[g].stride);
+                rows_amx_fetch_runs(runs);
+                if (block == 0 && ahead)
+                    rows_amx_fetch(ahead, g, c, amx->v_steps);
+                tile_load(&amx->regs, 4, (const u8 *)values->v[g].at + 64 * c, values->v[g].stride);
                 tile_load(&amx->regs, 3, p, 64);
                 tile_dot_bf16(&amx->regs, 5, 3, 4);
-                tile_load(&amx->regs, 7, p + slot, 64);
-                tile_dot_bf16(&amx->regs, 6, 7, 4);
+                tile_load(&amx->regs, 3, p + slot, 64);
+                tile_dot_bf16(&amx->regs, 6, 3, 4);
             }
             tile_store(&amx->regs, 5, o, stride);
             tile_store(&amx->regs, 6, o + 16, stride);
         }
 }
 
+static struct amx_values rows_amx_values(const struct rows_pass *pass, const struct rows_step *step)
+{
+    const i32 begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0);
+    struct amx_values values = { .head = step->head, .first = begin / 16, .last = (step->n + 15) / 16 };
+    for (i32 g = values.first; g < values.last; g++)
+        values.v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
+    return values;
+}
+
+/* Weights of a whole step of kv head `head`, from s[slot]; fours_amx_tmpl.h. */
+static void rows_amx_fours(const struct rows_pass *pass, i32 head, i32 slot);
+
 /* Weights and values of the step that was left. */
-static void rows_amx_finish(const struct rows_pass *pass, const struct rows_step *latest, i32 slot)
+static void rows_amx_finish(const struct rows_pass *pass)
 {
     struct rows_amx *amx = pass->amx;
+    struct amx_runs none = { .end = 0 };
     if (!amx->is_left)
         return;
-    rows_amx_fours(pass, &amx->left, slot);
-    rows_amx_weigh(pass, &amx->left, latest);
+    rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
+    rows_amx_weigh(pass, &amx->left, &none, NULL);
     amx->is_left = false;
 }
 
-/* The block is done. */
-static void rows_amx_block_end(const struct rows_pass *pass)
+/* A step of fours of rows that see all its keys: its weights wait for the next step's scores, so that a core has tile
+ * products to do meanwhile. */
+static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step *step)
 {
-    const struct rows_step latest = pass->amx->left;
-    rows_amx_finish(pass, &latest, 1 - pass->amx->slot);
+    struct rows_amx *amx = pass->amx;
+    struct amx_runs runs;
+    rows_amx_find_runs(&runs, pass, step);
+    rows_amx_dots_whole(pass, step, &runs);
+    if (amx->is_left) {
+        rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
+        struct amx_ahead ahead;
+        if (runs.end == 0)
+            rows_amx_look_ahead(&ahead, pass, step, true);
+        rows_amx_weigh(pass, &amx->left, &runs, runs.end == 0 ? &ahead : NULL);
+    }
+    while (runs.at < runs.end)
+        rows_amx_fetch_runs(&runs);
+    amx->left = rows_amx_values(pass, step);
+    amx->is_left = true;
+    amx->slot = 1 - amx->slot;
 }
 
-/* Of fours of rows a step's weights wait for the next step's scores: a core has tile products to do meanwhile. */
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
     struct rows_amx *amx = pass->amx;
-    const bool fours = !pass->careful && rows_amx_is_fours(pass, step);
-    if (fours) {
-        rows_amx_dots(pass, step, fours);
-        rows_amx_finish(pass, step, 1 - amx->slot);
-        amx->left = *step;
-        amx->is_left = true;
-        amx->slot = 1 - amx->slot;
+    if (step->n == CHUNK && step->at >= amx->whole_begin && step->at + CHUNK <= amx->whole_end) {
+        rows_amx_whole(pass, step);
         return;
     }
-    rows_amx_finish(pass, step, 1 - amx->slot);
-    rows_amx_dots(pass, step, fours);
+    rows_amx_finish(pass);
+    rows_amx_dots(pass, step);
     rows_weights(pass, step);
     if (pass->careful) {
         const struct weigh work = weigh_of_step(pass, step);
@@ -358,12 +333,17 @@ static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step 
         return;
     }
     rows_amx_round(pass);
-    rows_amx_weigh(pass, step, step);
+    struct amx_runs none = { .end = 0 };
+    struct amx_ahead ahead;
+    rows_amx_look_ahead(&ahead, pass, step, true);
+    const struct amx_values values = rows_amx_values(pass, step);
+    rows_amx_weigh(pass, &values, &none, &ahead);
 }
 
 /* The split is done: dims of o in their order. */
 static void rows_amx_in_order(const struct rows_pass *pass)
 {
+    rows_amx_finish(pass);
     for (i64 row = 0; row < (i64)pass->n_heads * pass->n_padded; row++)
         for (i32 c = 0; c < pass->v_pad; c += 32) {
             float *o = pass->o + row * pass->v_pad + c;

@@ -14,20 +14,21 @@ enum { DIGIT_TILE = 16 * 16 /* words */, DIGITS = 3, DIGITS_MOST = 8355000 /* th
 
 struct rows_i8 {
     struct tile_regs regs;
-    i32 n_blocks;          /* of four rows */
-    i32 k_steps, v_steps;  /* head dims / 64, rounded up */
-    u32 *q;                /* [n_heads][n_blocks][k_steps][16][DIGITS of 4 rows, last first; 4 zeros] */
-    float *q_unit;         /* [n_heads][n_blocks * 4] */
-    i32 *s[2];             /* [n_blocks][CHUNK][16] as q's columns, by turns */
-    float *scale[2];       /* [K, V][CHUNK] of the same steps */
-    i32 slot;              /* of s and scale, for the step at work */
-    struct rows_step left; /* a step of whole blocks: scores made, weights and values still to do */
-    bool is_left;
-    struct keys full;              /* keys that all rows see */
+    i32 n_blocks;           /* of four rows */
+    i32 k_steps, v_steps;   /* head dims / 64, rounded up */
+    u32 *q;                 /* [n_heads][n_blocks][k_steps][16][DIGITS of 4 rows, last first; 4 zeros] */
+    float *q_unit;          /* [n_heads][n_blocks * 4] */
+    i32 *s[2];              /* [n_blocks][CHUNK][16] as q's columns, by turns */
+    float *scale[2];        /* [K, V][CHUNK] of the same steps */
+    i32 slot;               /* of s and scale, for the step at work */
+    struct amx_values left; /* of a whole step: scores made, weights and values still to do */
+    i32 sum_head;           /* of sums that are still to be added to o */
+    bool is_left, is_sum;
+    i32 whole_begin, whole_end;    /* keys of the block at work that all rows see, where rows fill blocks; else none */
     u32 *p;                        /* [n_blocks][GROUPS][DIGITS][4 slots][4 rows][16], last digit first */
     float *p_unit;                 /* [n_blocks * 4] */
-    i32 *sums;                     /* [v_steps][DIGITS][4 slots][4 rows][16] of a block */
-    u8 *k_copy, *v_copy;           /* [16][k_steps * 64], [GROUPS][16][v_steps * 64] */
+    i32 *sums;                     /* [n_blocks][v_steps][DIGITS][4 slots][4 rows][16] */
+    u8 *k_copy, *v_copy;           /* [GROUPS][16][k_steps * 64], [GROUPS][16][v_steps * 64] */
     bool k_follow[ROWS_KEYS / 16]; /* do rows 16 i .. 16 i + 15 of the block at work follow each other in memory? */
     bool v_follow[ROWS_KEYS / 16];
 };
@@ -36,8 +37,8 @@ static i64 rows_i8_floats(const struct attend_args *args, i32 n_heads, i32 n_pad
 {
     const i64 n_blocks = ceil_div(n_padded, 4), k_steps = padded_64(args->k.head_dim) / 64,
               v_steps = padded_64(args->v.head_dim) / 64;
-    const i64 tiles =
-        n_heads * n_blocks * k_steps + n_blocks * GROUPS * (DIGITS + 2) + v_steps * (DIGITS + GROUPS) + k_steps;
+    const i64 tiles = n_heads * n_blocks * k_steps + n_blocks * (GROUPS * (DIGITS + 2) + v_steps * DIGITS) +
+                      GROUPS * (v_steps + k_steps);
     return (i64)sizeof(struct rows_i8) / 4 + tiles * DIGIT_TILE + (n_heads + 1) * n_blocks * 4 + 4 * CHUNK + 12 * 16;
 }
 
@@ -60,11 +61,11 @@ static void rows_i8_begin(struct rows_pass *pass, i32 n_heads, float **scratch)
             i8->scale[i][key] = 1.0f;
     }
     i8->slot = 0;
-    i8->is_left = false;
+    i8->is_left = i8->is_sum = false;
     i8->p = (void *)take(scratch, n_p);
     i8->p_unit = take(scratch, (i64)i8->n_blocks * 4);
-    i8->sums = (void *)take(scratch, (i64)i8->v_steps * DIGITS * DIGIT_TILE);
-    i8->k_copy = (void *)take(scratch, (i64)i8->k_steps * DIGIT_TILE);
+    i8->sums = (void *)take(scratch, (i64)i8->n_blocks * i8->v_steps * DIGITS * DIGIT_TILE);
+    i8->k_copy = (void *)take(scratch, (i64)i8->k_steps * GROUPS * DIGIT_TILE);
     i8->v_copy = (void *)take(scratch, (i64)i8->v_steps * GROUPS * DIGIT_TILE);
     memset(i8->q, 0, (size_t)n_q * sizeof *i8->q);
     memset(i8->p, 0, (size_t)n_p * sizeof *i8->p);
@@ -110,7 +111,9 @@ static void rows_i8_block(const struct rows_pass *pass, const struct block *bloc
     const struct attend_args *args = pass->args;
     rows_find_runs(i8->k_follow, block->k, block->n, args->k.slot_stride, args->k.head_dim);
     rows_find_runs(i8->v_follow, block->v, block->n, args->v.slot_stride, args->v.head_dim);
-    i8->full = rows_seen_by_all(pass);
+    const struct keys whole = rows_seen_by_all(pass, block);
+    i8->whole_begin = pass->n_rows % 4 == 0 && pass->rule.plain && !pass->careful ? (i32)whole.begin : block->n;
+    i8->whole_end = (i32)whole.end;
 }
 
 /* Scales that the block after needs, a share of them at every step. */
@@ -154,37 +157,39 @@ static struct amx_rows rows_i8_rows(const struct rows_pass *pass, const struct r
     return copy_rows(copy, rows, offset, 0, 16, pages->head_dim);
 }
 
-static void rows_i8_dots(const struct rows_pass *pass, const struct rows_step *step)
+/* Scores of a step: two groups of keys meet a tile of Q^T. */
+static void rows_i8_dots(const struct rows_pass *pass, const struct rows_step *step, struct amx_runs *runs)
 {
     struct rows_i8 *i8 = pass->i8;
     struct amx_ahead ahead;
-    rows_amx_look_ahead(&ahead, pass, step, false);
-    rows_i8_take_scales(pass, step);
-    for (i32 group = 0; group * 16 < step->n; group++) {
-        const i32 key = step->at + 16 * group;
-        const struct amx_rows k =
-            rows_i8_rows(pass, step, &pass->args->k, step->block->k + key, i8->k_follow[key / 16], i8->k_copy);
-        for (i32 block = 0; block < i8->n_blocks; block++) {
-            const u32 *q = i8->q + ((i64)step->head * i8->n_blocks + block) * i8->k_steps * DIGIT_TILE;
-            tile_zero(&i8->regs, 2);
-            for (i32 c = 0; c < i8->k_steps; c++) {
-                if (block == 0)
-                    rows_amx_fetch(&ahead, group, c, i8->k_steps);
-                tile_load(&i8->regs, 0, (const u8 *)k.at + 64 * c, k.stride);
-                tile_load(&i8->regs, 1, q + c * DIGIT_TILE, 64);
-                tile_dot_i8(&i8->regs, 2, 0, 1);
-            }
-            tile_store(&i8->regs, 2, i8->s[i8->slot] + ((i64)block * CHUNK + 16 * group) * 16, 64);
-        }
+    struct amx_rows k[GROUPS];
+    if (runs->end == 0)
+        rows_amx_look_ahead(&ahead, pass, step, false);
+    for (i32 g = 0; g < GROUPS; g++) { /* keys behind a block's last are its last again */
+        const i32 key = step->at + 16 * g;
+        const bool follow = key < step->block->n && i8->k_follow[key / 16];
+        k[g] = rows_i8_rows(pass, step, &pass->args->k, step->block->k + key, follow,
+                            i8->k_copy + (i64)g * i8->k_steps * DIGIT_TILE * 4);
     }
-}
-
-/* Whole blocks of rows that see all keys of a whole chunk: weighed as S^T comes. */
-static bool rows_i8_is_whole(const struct rows_pass *pass, const struct rows_step *step)
-{
-    const i64 key = step->block->key + step->at;
-    return pass->n_rows % 4 == 0 && pass->rule.plain && step->n == CHUNK && pass->i8->full.begin <= key &&
-           key + CHUNK <= pass->i8->full.end;
+    for (i32 block = 0; block < i8->n_blocks; block++) {
+        const u32 *q = i8->q + ((i64)step->head * i8->n_blocks + block) * i8->k_steps * DIGIT_TILE;
+        i32 *s = i8->s[i8->slot] + (i64)block * CHUNK * 16;
+        tile_zero(&i8->regs, 2);
+        tile_zero(&i8->regs, 3);
+        for (i32 c = 0; c < i8->k_steps; c++) {
+            for (i32 g = 0; runs->end == 0 && block == 0 && g < GROUPS; g++)
+                rows_amx_fetch(&ahead, g, c, i8->k_steps);
+            rows_amx_fetch_runs(runs);
+            tile_load(&i8->regs, 1, q + c * DIGIT_TILE, 64);
+            tile_load(&i8->regs, 0, (const u8 *)k[0].at + 64 * c, k[0].stride);
+            tile_dot_i8(&i8->regs, 2, 0, 1);
+            rows_amx_fetch_runs(runs);
+            tile_load(&i8->regs, 4, (const u8 *)k[1].at + 64 * c, k[1].stride);
+            tile_dot_i8(&i8->regs, 3, 4, 1);
+        }
+        tile_store(&i8->regs, 2, s, 64);
+        tile_store(&i8->regs, 3, s + DIGIT_TILE, 64);
+    }
 }
 
 /* Weights of four rows times scales of V -> digits and units. */
@@ -212,13 +217,13 @@ static void rows_i8_four_digits(const struct rows_i8 *i8, i32 block, const vec w
     }
 }
 
-static void rows_i8_four(const struct rows_pass *pass, const struct rows_step *step, i32 slot, i32 block)
+static void rows_i8_four(const struct rows_pass *pass, i32 head, i32 slot, i32 block)
 {
     const struct rows_i8 *i8 = pass->i8;
-    const i64 row = (i64)step->head * pass->n_padded + 4 * block;
+    const i64 row = (i64)head * pass->n_padded + 4 * block;
     const i32 *s = i8->s[slot] + (i64)block * CHUNK * 16;
     const float *scale = i8->scale[slot];
-    const vec unit = vec_four_load(i8->q_unit + (step->head * i8->n_blocks + block) * 4), c = vec_set1(pass->rule.c);
+    const vec unit = vec_four_load(i8->q_unit + (head * i8->n_blocks + block) * 4), c = vec_set1(pass->rule.c);
     vec x[8], sums = vec_zero(), top = vec_set1(-INFINITY);
     UNROLL(8)
     for (i32 i = 0; i < 8; i++) {
@@ -278,115 +283,5 @@ static void rows_i8_digits(const struct rows_pass *pass, const struct rows_step 
             vec_store_digit_slots(p, vec_mul(vec_load(s + 16 * group), vec_set1(factor)));
         }
     }
-}
-
-/* o += unit * sums of a block. */
-static void rows_i8_add(const struct rows_pass *pass, const struct rows_step *step, i32 block)
-{
-    const struct rows_i8 *i8 = pass->i8;
-    for (i32 r = 0; r < 4 && 4 * block + r < pass->n_rows; r++) {
-        const vec unit = vec_set1(i8->p_unit[4 * block + r]);
-        float *o = pass->o + ((i64)step->head * pass->n_padded + 4 * block + r) * pass->v_pad;
-        for (i32 c = 0; c < i8->v_steps; c++)
-            UNROLL(4)
-        for (i32 slot = 0; slot < 4; slot++) {
-            float *at = o + 64 * c + 16 * slot;
-            const vec sum = vec_row_of_digits(i8->sums + c * DIGITS * DIGIT_TILE, 4 * slot + r);
-            vec_store(at, vec_fma(sum, unit, vec_load(at)));
-        }
-    }
-}
-
-/* latest: the step whose K was used last: what to fetch follows it. */
-static void rows_i8_weigh(const struct rows_pass *pass, const struct rows_step *step, const struct rows_step *latest)
-{
-    struct rows_i8 *i8 = pass->i8;
-    const i32 n_groups = (step->n + 15) / 16;
-    struct amx_rows v[GROUPS];
-    struct amx_ahead ahead;
-    rows_amx_look_ahead(&ahead, pass, latest, true);
-    for (i32 g = 0; g < n_groups; g++) {
-        const i32 key = step->at + 16 * g;
-        v[g] = rows_i8_rows(pass, step, &pass->args->v, step->block->v + key, i8->v_follow[key / 16],
-                            i8->v_copy + (i64)g * i8->v_steps * DIGIT_TILE * 4);
-    }
-    for (i32 block = 0; block < i8->n_blocks; block++) {
-        for (i32 c = 0; c < i8->v_steps; c++) {
-            i32 *sums = i8->sums + c * DIGITS * DIGIT_TILE;
-            tile_zero(&i8->regs, 5);
-            tile_zero(&i8->regs, 6);
-            tile_zero(&i8->regs, 7);
-            for (i32 g = 0; g < n_groups; g++) {
-                const u32 *p = i8->p + ((i64)block * GROUPS + g) * DIGITS * DIGIT_TILE;
-                if (block == 0)
-                    rows_amx_fetch(&ahead, g, c, i8->v_steps);
-                tile_load(&i8->regs, 4, (const u8 *)v[g].at + 64 * c, v[g].stride);
-                tile_load(&i8->regs, 0, p, 64);
-                tile_dot_i8(&i8->regs, 5, 0, 4);
-                tile_load(&i8->regs, 1, p + DIGIT_TILE, 64);
-                tile_dot_i8(&i8->regs, 6, 1, 4);
-                tile_load(&i8->regs, 3, p + 2 * DIGIT_TILE, 64);
-                tile_dot_i8(&i8->regs, 7, 3, 4);
-            }
-            tile_store(&i8->regs, 5, sums, 64);
-            tile_store(&i8->regs, 6, sums + DIGIT_TILE, 64);
-            tile_store(&i8->regs, 7, sums + 2 * DIGIT_TILE, 64);
-        }
-        rows_i8_add(pass, step, block);
-    }
-}
-
-/* Weights and values of the step that was left. */
-static void rows_i8_finish(const struct rows_pass *pass, const struct rows_step *latest, i32 slot)
-{
-    struct rows_i8 *i8 = pass->i8;
-    if (!i8->is_left)
-        return;
-    for (i32 block = 0; block < i8->n_blocks; block++)
-        rows_i8_four(pass, &i8->left, slot, block);
-    rows_i8_weigh(pass, &i8->left, latest);
-    i8->is_left = false;
-}
-
-/* The block is done. */
-static void rows_i8_block_end(const struct rows_pass *pass)
-{
-    const struct rows_step latest = pass->i8->left;
-    rows_i8_finish(pass, &latest, 1 - pass->i8->slot);
-}
-
-static void rows_i8_chunk(const struct rows_pass *pass, const struct rows_step *step)
-{
-    struct rows_i8 *i8 = pass->i8;
-    if (!pass->careful && rows_i8_is_whole(pass, step)) {
-        rows_i8_dots(pass, step);
-        rows_i8_finish(pass, step, 1 - i8->slot);
-        i8->left = *step;
-        i8->is_left = true;
-        i8->slot = 1 - i8->slot;
-        return;
-    }
-    rows_i8_finish(pass, step, 1 - i8->slot);
-    rows_i8_dots(pass, step);
-    rows_i8_transpose(pass, step);
-    rows_weights(pass, step);
-    rows_i8_digits(pass, step);
-    rows_i8_weigh(pass, step, step);
-}
-
-/* The split is done: dims of o in their order. */
-static void rows_i8_in_order(const struct rows_pass *pass)
-{
-    for (i64 row = 0; row < (i64)pass->n_heads * pass->n_padded; row++)
-        for (i32 c = 0; c < pass->v_pad; c += 64) {
-            float *o = pass->o + row * pass->v_pad + c;
-            const vec a = vec_load(o), b = vec_load(o + 16), x = vec_load(o + 32), y = vec_load(o + 48);
-            const vec ax_lo = vec_zip_lo(a, x), by_lo = vec_zip_lo(b, y), ax_hi = vec_zip_hi(a, x),
-                      by_hi = vec_zip_hi(b, y);
-            vec_store(o, vec_zip_lo(ax_lo, by_lo));
-            vec_store(o + 16, vec_zip_hi(ax_lo, by_lo));
-            vec_store(o + 32, vec_zip_lo(ax_hi, by_hi));
-            vec_store(o + 48, vec_zip_hi(ax_hi, by_hi));
-        }
 }
 #endif

@@ -62,7 +62,6 @@ static void rows_tiles_end(const struct rows_pass *pass);
 static bool rows_tiles_load_q(const struct rows_pass *pass, i32 head, i32 row, const u8 *src);
 static void rows_tiles_block(const struct rows_pass *pass, const struct block *block);
 static bool rows_tiles_chunk(const struct rows_pass *pass, const struct rows_step *step);
-static void rows_tiles_block_end(const struct rows_pass *pass);
 static void rows_tiles_in_order(const struct rows_pass *pass);
 
 /* And in bytes, rows_bytes_tmpl.h; used where uses_bytes says so. */

@@ -54,14 +54,6 @@ static bool rows_tiles_chunk(const struct rows_pass *pass, const struct rows_ste
     return pass->amx || pass->i8;
 }
 
-static void rows_tiles_block_end(const struct rows_pass *pass)
-{
-    if (pass->amx)
-        rows_amx_block_end(pass);
-    else if (pass->i8)
-        rows_i8_block_end(pass);
-}
-
 static void rows_tiles_in_order(const struct rows_pass *pass)
 {
     if (pass->amx && !pass->careful)
@@ -103,11 +95,6 @@ static bool rows_tiles_chunk(const struct rows_pass *pass, const struct rows_ste
 {
     (void)pass, (void)step;
     return false;
-}
-
-static void rows_tiles_block_end(const struct rows_pass *pass)
-{
-    (void)pass;
 }
 
 static void rows_tiles_in_order(const struct rows_pass *pass)

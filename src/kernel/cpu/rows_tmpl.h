@@ -38,7 +38,6 @@ static void rows_use(const struct rows_pass *pass, const struct cursor_block *at
     for (i32 head = 0; head < pass->n_heads && !pass->in_order; head++)
         for (i32 at = 0; at < block->n; at += chunk)
             rows_chunk(pass, &(struct rows_step){ block, &after->block, head, at, (i32)min_i64(block->n - at, chunk) });
-    rows_tiles_block_end(pass);
 }
 
 /* Blocks of an item, split by split; one ahead of the work, so that a split's first rows are fetched too. */

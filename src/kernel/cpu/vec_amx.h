@@ -11,21 +11,33 @@
 #include "kernel/cpu/vec_avx512_bf16.h"
 #include "kernel/cpu/tile_regs_amx.h"
 
-/* Asks for 16 lines: an instruction each, from one address. gcc makes 16 addresses of it, and keeps them in memory. */
-#define FOLIO__FETCH_4(op, at) \
-#op " " #at "(%0)\n\t" #op " " #at "+64(%0)\n\t" #op " " #at "+128(%0)\n\t" #op " " #at "+192(%0)\n\t"
-#define FOLIO__FETCH_16(op) \
-    FOLIO__FETCH_4(op, 0) FOLIO__FETCH_4(op, 256) FOLIO__FETCH_4(op, 512) FOLIO__FETCH_4(op, 768)
+/* Asks for 4 lines at "address", for 16: an instruction each, from one register. gcc makes 16 addresses of them, and
+ * keeps those in memory. */
+#define FOLIO__FETCH_4(op, at, address)                                                                   \
+    op " " #at address "\n\t" op " " #at "+64" address "\n\t" op " " #at "+128" address "\n\t" op " " #at \
+       "+192" address "\n\t"
+#define FOLIO__FETCH_16(op)       \
+    FOLIO__FETCH_4(op, 0, "(%0)") \
+    FOLIO__FETCH_4(op, 256, "(%0)") FOLIO__FETCH_4(op, 512, "(%0)") FOLIO__FETCH_4(op, 768, "(%0)")
 
 static inline void vec_fetch_kb(const u8 *p)
 {
-    __asm__ volatile(FOLIO__FETCH_16(prefetcht0) : : "r"(p));
+    __asm__ volatile(FOLIO__FETCH_16("prefetcht0") : : "r"(p));
 }
 
 /* Into the second level. */
 static inline void vec_fetch_kb_far(const u8 *p)
 {
-    __asm__ volatile(FOLIO__FETCH_16(prefetcht1) : : "r"(p));
+    __asm__ volatile(FOLIO__FETCH_16("prefetcht1") : : "r"(p));
+}
+
+/* Bytes [at, at + 256) of four places. */
+static inline void vec_fetch_quarters(const u8 *const places[4], i64 at)
+{
+    __asm__ volatile(FOLIO__FETCH_4("prefetcht0", 0, "(%0,%4)") FOLIO__FETCH_4("prefetcht0", 0, "(%1,%4)")
+                         FOLIO__FETCH_4("prefetcht0", 0, "(%2,%4)") FOLIO__FETCH_4("prefetcht0", 0, "(%3,%4)")
+                     :
+                     : "r"(places[0]), "r"(places[1]), "r"(places[2]), "r"(places[3]), "r"(at));
 }
 
 #undef FOLIO__FETCH_16

@@ -87,6 +87,13 @@ static inline void vec_fetch_kb_far(const u8 *p)
     __builtin_prefetch(p + i * 64, 0, 2);
 }
 
+/* Bytes [at, at + 256) of four places. */
+static inline void vec_fetch_quarters(const u8 *const places[4], i64 at)
+{
+    FOLIO__LANES
+    __builtin_prefetch(places[i / 4] + at + i % 4 * 64, 0, 3);
+}
+
 /* a0 b0 a1 b1 ... of lanes 0 .. 7 */
 static inline vec vec_zip_lo(vec a, vec b)
 {
