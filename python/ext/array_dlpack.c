@@ -53,9 +53,24 @@ static int fill(struct ext_array *array, const char *name, const DLTensor *from)
     return 0;
 }
 
+/* Did JAX refuse because a function is being traced, and there is no value yet? */
+static bool is_tracing(PyObject *cause)
+{
+    PyObject *class = PyObject_GetAttrString((PyObject *)Py_TYPE(cause), "__name__");
+    const bool yes = class && (PyUnicode_CompareWithASCIIString(class, "ConcretizationTypeError") == 0 ||
+                               PyUnicode_CompareWithASCIIString(class, "TracerArrayConversionError") == 0);
+    Py_XDECREF(class);
+    PyErr_Clear();
+    return yes;
+}
+
 /* TypeError with the first line of what the exporter said; PyTorch adds a stack trace. */
 static void set_export_error(const char *name, PyObject *cause)
 {
+    if (is_tracing(cause)) {
+        PyErr_Format(PyExc_TypeError, "%s: a traced array; under jax.jit use folio.jax", name);
+        return;
+    }
     PyObject *text = PyObject_Str(cause);
     PyObject *lines = text ? PyUnicode_Splitlines(text, 0) : NULL;
     PyObject *first = lines && PyList_Size(lines) > 0 ? PyList_GetItem(lines, 0) : text;

@@ -252,3 +252,26 @@ def test_row_slots():
     ]:
         with pytest.raises(error):
             folio._ext._row_slots(*arguments)
+
+
+@pytest.mark.parametrize("dtypes", [("float16", "float32"), ("bfloat16", "float32"), ("float16", "bfloat16"),
+                                    ("float32", "bfloat16")], ids=str)
+def test_a_query_of_another_dtype_than_the_cache(dtypes):
+    got, want = fill(ours, jnp.dtype(dtypes[1])), fill(theirs, jnp.dtype(dtypes[1]))
+    query = random(31, 4, 3, 16, dtype=jnp.dtype(dtypes[0]))
+    a, b = ours.paged_attention(query, got, 0), attnax.paged_attention(query, want, 0)
+    assert a.dtype == b.dtype == jnp.float32
+    np.testing.assert_allclose(a, b, atol=1e-2)
+    traced = jax.jit(lambda q, cache: ours.paged_attention(q, cache, 0))(query, got)
+    np.testing.assert_allclose(traced, a, atol=1e-6)
+    assert ours.paged_attention_batched(query[None].repeat(3, 0), got).dtype == jnp.float32
+
+
+def test_a_mask_of_integers_keeps_what_is_not_0():
+    got, want = fill(ours), fill(theirs)
+    query, mask = random(32, 4, 3, 16), jnp.asarray(np.random.default_rng(33).integers(0, 3, (3, 13)), jnp.int32)
+    mask = mask.at[:, 0].set(1)
+    np.testing.assert_allclose(ours.paged_attention(query, got, 0, mask=mask),
+                               attnax.paged_attention(query, want, 0, mask=mask), atol=1e-5)
+    with pytest.raises(TypeError, match="mask"):
+        ours.paged_attention(query, got, 0, mask=mask.astype(jnp.float32))

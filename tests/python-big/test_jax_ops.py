@@ -211,6 +211,8 @@ def test_what_is_wrong_when_tracing():
     for error, match, call in [
         (TypeError, "kv_len: a traced value.*max_kv_len",
          lambda: jax.jit(lambda n: folio.jax.gather(*pages, [0], n))(3)),
+        (TypeError, "q: a traced array; under jax.jit use folio.jax",
+         lambda: jax.jit(lambda q: folio.attention(q, *pages, **p.arguments()))(p.q)),
         (ValueError, "q: 2 dims", lambda: attention(p.q[0])),
         (TypeError, "q: NoneType", lambda: attention(None)),
         (TypeError, "q: dtype float64", lambda: attention(p.q.astype(float))),

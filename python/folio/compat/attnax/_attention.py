@@ -11,11 +11,13 @@ from folio.compat.attnax._mods import adapt
 
 def paged_attention(query, cache, sequence_idx, *, mask=None, score_mod=None, dropout_rng=None, dropout_rate=0.0,
                     deterministic=True):
-    """Attention of one sequence's queries over its cache: [num_heads, seq_q, head_dim] of query's dtype.
+    """Attention of one sequence's queries over its cache: [num_heads, seq_q, head_dim] of query's dtype, or float32
+    where the cache's is another.
 
     query           [num_heads, seq_q, head_dim]; num_heads a multiple of the cache's num_kv_heads
     sequence_idx    row of the table
-    mask            bool, broadcastable to [num_heads, seq_q, seq_kv]; True attends. A row without keys gives zeros
+    mask            bool, or integers where not 0 is True, broadcastable to [num_heads, seq_q, seq_kv]; True attends. A
+                    row without keys gives zeros
     score_mod       f(scores, b_idx, h_idx, q_idx, kv_idx), attnax's own convention and its prebuilt mods, where query
                     rows count from 0; or what folio.attention's score_mod= takes: a str, a folio.Mod
     dropout_rate    with deterministic=False: refused, NotImplementedError, as this is inference only
@@ -29,7 +31,7 @@ def paged_attention(query, cache, sequence_idx, *, mask=None, score_mod=None, dr
     index = sequence(cache, sequence_idx)
     if mask is not None and len(mask.shape) > 3:
         raise ValueError(f"mask: {len(mask.shape)} dims; at most 3: (num_heads, seq_q, seq_kv)")
-    mask = None if mask is None else _like(mask)[(None,) * (3 - len(mask.shape))].swapaxes(0, 1)
+    mask = None if mask is None else _bools(mask)[(None,) * (3 - len(mask.shape))].swapaxes(0, 1)
     out = _attend(_like(query)[None], cache, index, mask, score_mod)[0]
     return jnp.asarray(out)
 
@@ -65,9 +67,20 @@ def _like(array):
     return array if _is_traced(array) else np.asarray(array)
 
 
+def _bools(mask):
+    """A mask of integers keeps what is not 0, as attnax's does."""
+    mask = _like(mask)
+    return mask != 0 if np.issubdtype(mask.dtype, np.integer) else mask
+
+
+def _widened(query, pool):
+    """A query of another 16-bit dtype than the pool's as float32, which attnax's arithmetic would give too."""
+    return query if query.dtype in (pool.dtype, np.float32) else query.astype(np.float32)
+
+
 def _rows_of_mask(mask, shape):
     """[batch, num_heads, seq_q, n] -> [batch * seq_q, num_heads, n]"""
-    mask = _like(mask)[(None,) * (4 - len(mask.shape))]
+    mask = _bools(mask)[(None,) * (4 - len(mask.shape))]
     batch, heads, seq_q = shape[:3]
     numpy = jnp if _is_traced(mask) else np
     mask = numpy.broadcast_to(mask.swapaxes(1, 2), (batch, seq_q, mask.shape[1], mask.shape[3]))
@@ -83,6 +96,7 @@ def _attend(query, cache, index, mask, score_mod, **options):
     if heads % cache.num_kv_heads:
         raise ValueError(f"num_heads ({heads}) must be divisible by num_kv_heads ({cache.num_kv_heads}) for paged "
                          "attention")
+    query = _widened(query, cache.key_pool)
     arrays = query, cache.key_pool, cache.value_pool, cache.block_table, cache.seq_lengths
     if _is_traced(*arrays, mask, index):
         return _attend_traced(query, cache, index, mask, score_mod, **options)
