@@ -4,25 +4,45 @@
 #include "kernel/cuda/device/loader.cuh"
 #include "kernel/cuda/device/scores.cuh"
 
-/* Rows of Q that the unit lacks are zero. By one warp. */
+enum {
+    Q_PIECES = CONFIG_D_QK / 8, /* 16 bytes each, a row */
+    Q_EACH = CONFIG_ROWS * Q_PIECES / 32,
+    Q_AT_ONCE = Q_EACH <= 8 ? Q_EACH : Q_EACH % 8 ? 6 : 8,
+};
+
+DEVICE const u8 *q_row(const struct attend_args *a, const struct unit *u, i32 head, i32 r)
+{
+    const i32 packed = u->row_begin + r;
+    return a->q.data + row_token(u, packed, a->group) * a->q.token_stride +
+           row_head(head, packed, a->group) * a->q.head_stride;
+}
+
+/* Rows of Q that the unit lacks are zero. By one warp. All of a turn is asked for before any of it is looked at: behind
+ * the pages that the producers ask for at the same time, an answer takes microseconds. */
 DEVICE void write_q(u8 *q, const struct attend_args *a, const struct unit *u, i32 head)
 {
-    enum { PIECES = CONFIG_D_QK / 8 };
-    const bool is_vector = (((u64)a->q.data | a->q.token_stride | a->q.head_stride) & 15) == 0;
-#pragma unroll 4
-    for (i32 i = threadIdx.x & 31; i < CONFIG_ROWS * PIECES; i += 32) {
-        const i32 r = i / PIECES, piece = i % PIECES, packed = u->row_begin + r;
-        const u8 *row = a->q.data + row_token(u, packed, a->group) * a->q.token_stride +
-                        row_head(head, packed, a->group) * a->q.head_stride + piece * 16;
-        uint4 x = { 0, 0, 0, 0 };
-        if (r < u->n_rows && is_vector) {
-            x = *(const uint4 *)row;
-        } else if (r < u->n_rows) {
-            const u16 *e = (const u16 *)row;
-            x.x = e[0] | (u32)e[1] << 16, x.y = e[2] | (u32)e[3] << 16;
-            x.z = e[4] | (u32)e[5] << 16, x.w = e[6] | (u32)e[7] << 16;
+    const i32 lane = threadIdx.x & 31;
+    if (((u64)a->q.data | a->q.token_stride | a->q.head_stride) & 15) {
+        for (i32 i = lane; i < CONFIG_ROWS * CONFIG_D_QK; i += 32) {
+            const i32 r = i / CONFIG_D_QK, d = i % CONFIG_D_QK;
+            ((u16 *)(q + r * Q_PITCH))[d] = r < u->n_rows ? ((const u16 *)q_row(a, u, head, r))[d] : 0;
         }
-        *(uint4 *)(q + r * Q_PITCH + piece * 16) = x;
+        return;
+    }
+#pragma unroll 1
+    for (i32 first = lane; first < CONFIG_ROWS * Q_PIECES; first += 32 * Q_AT_ONCE) {
+        const uint4 none = { 0, 0, 0, 0 };
+        uint4 x[Q_AT_ONCE];
+#pragma unroll
+        for (i32 i = 0; i < Q_AT_ONCE; i++) {
+            const i32 r = (first + 32 * i) / Q_PIECES, piece = (first + 32 * i) % Q_PIECES;
+            x[i] = none;
+            if (r < u->n_rows)
+                x[i] = *(const uint4 *)(q_row(a, u, head, r) + piece * 16);
+        }
+#pragma unroll
+        for (i32 i = 0; i < Q_AT_ONCE; i++)
+            *(uint4 *)(q + (first + 32 * i) / Q_PIECES * Q_PITCH + (first + 32 * i) % Q_PIECES * 16) = x[i];
     }
 }
 
@@ -51,8 +71,8 @@ DEVICE void write_job(struct shared *sh, u8 *q, struct place *place, const struc
     struct job *job = &sh->jobs[place->slot];
     barrier_wait(&sh->job_empty[place->slot], place->phase ^ 1);
     if (!share_is_none(share)) {
-        write_rows(job, a, span, u, head);
         write_q(q + place->slot * Q_BYTES, a, u, head);
+        write_rows(job, a, span, u, head);
     }
     if ((threadIdx.x & 31) == 0) {
         job->share = *share;

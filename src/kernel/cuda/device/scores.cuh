@@ -5,12 +5,12 @@
 
 DEVICE i64 row_token(const struct unit *u, i32 packed, i32 group)
 {
-    return u->q_begin + packed / group;
+    return u->q_begin + (i64)((u32)packed / (u32)group);
 }
 
 DEVICE i32 row_head(i32 head, i32 packed, i32 group)
 {
-    return head * group + packed % group;
+    return head * group + (i32)((u32)packed % (u32)group);
 }
 
 /* scale, cap, ALiBi, bias, masks, in that order; base-2 in the end. -inf = no such key. dot: q . k */
