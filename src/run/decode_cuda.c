@@ -145,12 +145,13 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
     return id >= 0 && plan->decode.n_slots >= MIN_SLOTS ? id : -1;
 }
 
+/* As ring.cuh counts them: consumers, producers, mergers, and who writes jobs. */
 static i32 threads(const struct cuda_decode_key *key)
 {
-    const bool is_gather = key->loader == LOAD_GATHER, is_box = key->loader == LOAD_BOXES;
-    const i32 mergers = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && !is_gather)) ? 4 : 2;
-    return 32 * (WARPS * (key->rows >= RELAY_ROWS ? 2 : 1) + 2 * n_producers(key->loader, key) + mergers +
-                 (mergers == 4 && is_box)); /* who writes jobs */
+    const bool is_small = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && key->loader != LOAD_GATHER));
+    const bool has_clerk = is_small && key->loader == LOAD_BOXES;
+    const i32 mergers = has_clerk && key->rows == 8 ? 8 : is_small ? 4 : 2;
+    return 32 * (WARPS * (key->rows >= RELAY_ROWS ? 2 : 1) + 2 * n_producers(key->loader, key) + mergers + has_clerk);
 }
 
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)

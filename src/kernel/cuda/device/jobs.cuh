@@ -7,7 +7,9 @@
 enum {
     Q_PIECES = CONFIG_D_QK / 8, /* 16 bytes each, a row */
     Q_EACH = CONFIG_ROWS * Q_PIECES / 32,
-    Q_AT_ONCE = Q_EACH <= 8 ? Q_EACH : Q_EACH % 8 ? 6 : 8,
+    Q_AT_ONCE = Q_EACH <= 8  ? Q_EACH
+                : Q_EACH % 8 ? 6
+                             : 8,
 };
 
 DEVICE const u8 *q_row(const struct attend_args *a, const struct unit *u, i32 head, i32 r)
