@@ -76,8 +76,17 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
         memcpy(s + r * CHUNK, sums + r * n_keys, (size_t)n_keys * sizeof *sums);
 }
 
+#include "kernel/cpu/dots_halves_tmpl.h"
+
 INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
 {
+#if VEC_HALVES
+    /* f32 of all heads is read faster from memory one slot at a time */
+    if (block_rows == 4 && !dtype_is_quantised(dtype) && (dtype != DTYPE_F32 || a->n_heads == 1)) {
+        dots_halves(dtype, a);
+        return;
+    }
+#endif
     enum { AT_ONCE = VEC_ACCS };
     const i32 n_keys = AT_ONCE / block_rows < 8 ? AT_ONCE / block_rows : 8;
     for (i32 key = 0; key < a->n_keys; key += n_keys)

@@ -21,6 +21,9 @@
 #ifndef VEC_BYTES
 #define VEC_BYTES 0
 #endif
+#ifndef VEC_HALVES
+#define VEC_HALVES 0
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 #include "kernel/cpu/math_tmpl.h"

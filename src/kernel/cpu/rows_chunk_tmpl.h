@@ -8,11 +8,18 @@
  *
  * Fetched is what will be used `lead` rows (slots, in order) later:  K 0 .. n-1, V 0 .. n-1, the next K 0 .. n-1 */
 
-enum { VISIT = 4, LEAD_BYTES_F32 = 8 * 1024, LEAD_BYTES_IN_ORDER = 16 * 1024 };
+enum { LEAD_BYTES_F32 = 8 * 1024, LEAD_BYTES_IN_ORDER = 16 * 1024 };
 
 struct rows_ahead_of {
     const u8 *k[CHUNK + 16], *v[CHUNK + 16]; /* [n_keys, rounded up to 16] while row t of K, of V is used */
 };
+
+/* Keys of V that are used before the next head's turn. All of o is loaded and stored for it, which half as wide vectors
+ * feel twice; but twice as many f32 rows would not stay in the first cache. */
+static i32 rows_visit_in_order(const struct rows_pass *pass)
+{
+    return VEC_HALVES && pass->args->v.dtype != DTYPE_F32 ? 8 : 4;
+}
 
 /* Rows, or slots, from one that is used to the one that is fetched; at least a chunk: the same of the next chunk. */
 static i32 rows_lead(const struct rows_pass *pass)
@@ -20,9 +27,17 @@ static i32 rows_lead(const struct rows_pass *pass)
     const struct pages_view *k = &pass->args->k;
     const i64 row_bytes = (i64)k->head_dim * element_bytes((enum dtype)k->dtype);
     if (pass->in_order) /* no fewer than the keys that dots or weigh use of a head before the next head's turn */
-        return (i32)clamp_i64(LEAD_BYTES_IN_ORDER / (row_bytes * pass->n_heads), pass->n_padded < 4 ? 8 : VISIT,
-                              CHUNK / 2);
+        return (i32)clamp_i64(LEAD_BYTES_IN_ORDER / (row_bytes * pass->n_heads),
+                              pass->n_padded < 4 ? 8 : rows_visit_in_order(pass), CHUNK / 2);
     return k->dtype == DTYPE_F32 ? (i32)max_i64(LEAD_BYTES_F32 / row_bytes, 1) : CHUNK;
+}
+
+/* Head by head weigh goes over its keys once for each few columns: over so few that what is fetched is not used at
+ * once. */
+static i32 rows_visit(const struct rows_pass *pass, i32 n_heads)
+{
+    const i32 lead = rows_lead(pass);
+    return n_heads > 1 ? rows_visit_in_order(pass) : lead < CHUNK ? (lead + 1) / 2 : CHUNK;
 }
 
 /* The step that comes next; at the end the same again, which costs nothing. */
@@ -93,7 +108,7 @@ static void rows_vectors(const struct rows_pass *pass, const struct rows_step *s
     if (!pass->careful) {
         work.next = ahead.v;
         work.n_heads = n_heads;
-        work.visit = n_heads > 1 ? VISIT : CHUNK;
+        work.visit = rows_visit(pass, n_heads);
         weigh((enum dtype)args->v.dtype, &work);
         return;
     }

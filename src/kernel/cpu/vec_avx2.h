@@ -16,6 +16,7 @@
 #define VEC_MODS folio__mod_table_avx2
 #define VEC_PAIRS 0
 #define VEC_TILES 0
+#define VEC_HALVES 1 /* has vec_half */
 
 /* Register blocks, sized for 16 registers of half a vector. */
 enum { VEC_ACCS = 4, VEC_TILE_ROWS = 6, VEC_TILE_COLS = 1 };
@@ -265,6 +266,42 @@ static inline void vec_store_f16_n(u16 *p, vec a, i32 n)
     _mm_storeu_si128((__m128i *)(x + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
     for (i32 i = 0; i < n; i++)
         p[i] = x[i];
+}
+
+/* ---- half a vector: lanes 0 .. 7 or 8 .. 15 */
+
+typedef __m256 vec_half;
+
+static inline vec_half vec_half_of(vec a, i32 half)
+{
+    return half ? a.hi : a.lo;
+}
+
+static inline vec vec_of_two_halves(vec_half lo, vec_half hi)
+{
+    return (vec){ lo, hi };
+}
+
+static inline vec_half vec_half_load(const float *p)
+{
+    __m256 a = _mm256_loadu_ps(p);
+    __asm__("" : "+x"(a)); /* used twice: gcc 12 would load it again each time, as an operand in memory */
+    return a;
+}
+
+static inline vec_half vec_half_load_bf16(const u16 *p)
+{
+    return vec_of_bf16_8(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline vec_half vec_half_load_f16(const u16 *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline vec_half vec_half_fma(vec_half a, vec_half b, vec_half c)
+{
+    return _mm256_fmadd_ps(a, b, c);
 }
 
 /* ---- across lanes */
