@@ -20,6 +20,7 @@ enum {            /* ring.cuh and decode.cu have these numbers too */
        FINE_BYTES = 1024,   /* of a box for each warp that reads K: smaller ones take longer to issue than to read */
        FIXED_SHARED = 5120, /* what the kernel declares itself, and rounding */
        OLD_RING = 96 * 1024,
+       MAX_PASSES = 4,  /* tiles of a sequence that are at work at the same time */
        RELAY_ROWS = 32, /* from these on there are consumers for each half of the rows, who share one part */
 };
 
@@ -101,6 +102,7 @@ static void share_memory(struct cuda_plan *plan, const struct cuda_decode_key *k
     plan->span.tile_rows = rows;
     plan->span.min_leaf = (i32)tile_of(key->d_qk);
     plan->span.max_leaf = DECODE_LEAF;
+    plan->span.n_passes = (i32)clamp_i64(ceil_div(packed, rows), 1, MAX_PASSES);
 }
 
 /* Windows of 32 pieces for each producer that a tile of fine boxes needs, wherever in a page it begins. */

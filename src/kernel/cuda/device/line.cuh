@@ -47,11 +47,13 @@ DEVICE i32 last_row(const struct cuda_span *span, i32 m, i32 tile)
     return min(((tile + 1) * span->tile_rows - 1) / span->group, m - 1);
 }
 
-DEVICE struct line line_of(const struct cuda_span *span, i32 m, i32 n)
+DEVICE struct line line_of(const struct cuda_span *span, const struct cuda_seq *s)
 {
+    const i32 m = s->q_len, n = s->kv_len;
+    const i32 tiles = (i32)(((i64)m * span->group + span->tile_rows - 1) / span->tile_rows); /* of all passes */
     struct line line;
     line.leaf = leaf_tokens(span, n);
-    line.n_tiles = (i32)(((i64)m * span->group + span->tile_rows - 1) / span->tile_rows);
+    line.n_tiles = (tiles - s->pass + span->n_passes - 1) / span->n_passes;
     line.base = 0;
     line.n_leaves = 1;
     if (line.n_tiles == 0)
@@ -64,24 +66,26 @@ DEVICE struct line line_of(const struct cuda_span *span, i32 m, i32 n)
     return line;
 }
 
-DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq s, i32 seq, i32 tile)
+/* index: of the tile in its pass. */
+DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *s, i32 seq, i32 index)
 {
-    const struct line line = line_of(span, s.q_len, s.kv_len);
+    const struct line line = line_of(span, s);
+    const i32 tile = s->pass + span->n_passes * index;
     struct unit u;
     u.seq = seq;
     u.tile = tile;
-    u.m = s.q_len;
-    u.n = s.kv_len;
-    u.q_begin = s.q_begin;
-    u.is_poisoned = s.is_poisoned;
+    u.m = s->q_len;
+    u.n = s->kv_len;
+    u.q_begin = s->q_begin;
+    u.is_poisoned = s->is_poisoned;
     u.row_begin = tile * span->tile_rows;
-    u.n_rows = min(span->tile_rows, s.q_len * span->group - u.row_begin);
-    u.keys = visible_keys(span, s.q_len, s.kv_len, u.row_begin / span->group, last_row(span, s.q_len, tile));
+    u.n_rows = min(span->tile_rows, s->q_len * span->group - u.row_begin);
+    u.keys = visible_keys(span, s->q_len, s->kv_len, u.row_begin / span->group, last_row(span, s->q_len, tile));
     u.leaf = line.leaf;
     u.leaf_begin = min(max(u.keys.begin / line.leaf, line.base), line.base + line.n_leaves - 1);
     u.leaf_end = min((u.keys.end + line.leaf - 1) / line.leaf, line.base + line.n_leaves);
     u.leaf_end = max(u.leaf_end, u.leaf_begin + 1);
-    u.place = (i64)tile * line.n_leaves - line.base;
+    u.place = (i64)index * line.n_leaves - line.base;
     return u;
 }
 
@@ -91,19 +95,19 @@ DEVICE struct share walk_next(struct walk *walk, const struct cuda_span *span, c
     struct share share;
     share.begin = share.end = 0;
     while (walk->seq < walk->end_seq || (walk->seq == walk->end_seq && walk->pos < walk->end_pos)) {
-        const struct line line = line_of(span, walk->at.q_len, walk->at.kv_len);
-        const i32 tile = (i32)(walk->pos / line.n_leaves);
-        if (tile >= line.n_tiles) {
+        const struct line line = line_of(span, &walk->at);
+        const i32 index = (i32)(walk->pos / line.n_leaves);
+        if (index >= line.n_tiles) {
             walk->pos = 0;
-            if (++walk->seq < work->batch && (walk->seq < walk->end_seq || walk->end_pos > 0))
+            if (++walk->seq < work->batch * work->n_passes && (walk->seq < walk->end_seq || walk->end_pos > 0))
                 walk->at = work->seqs[walk->seq];
             continue;
         }
-        share.unit = unit_of(span, walk->at, walk->seq, tile);
+        share.unit = unit_of(span, &walk->at, walk->seq - walk->at.pass * work->batch, index);
         const i64 stop = walk->seq == walk->end_seq ? walk->end_pos : (i64)line.n_tiles * line.n_leaves;
         share.begin = (i32)max((i64)share.unit.leaf_begin, walk->pos - share.unit.place);
         share.end = (i32)min((i64)share.unit.leaf_end, stop - share.unit.place);
-        walk->pos = (i64)(tile + 1) * line.n_leaves;
+        walk->pos = (i64)(index + 1) * line.n_leaves;
         if (share.begin < share.end)
             break;
     }

@@ -6,7 +6,7 @@
 /* Read and check one sequence. What is wrong is reported, and leaves a sequence whose rows are NaN and read nothing. */
 DEVICE struct cuda_seq read_seq(const struct cuda_plan_args *p, i32 b)
 {
-    struct cuda_seq s = { 0, 0, 0, 0 };
+    struct cuda_seq s = { 0, 0, 0, 0, 0 };
     i64 q_begin = b, q_end = b + 1;
     if (p->q_indptr) {
         q_begin = load_index(p->q_indptr, p->q_indptr_is_i64, b);
@@ -107,15 +107,15 @@ DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
-    s->seq = w->batch;
+    s->seq = w->batch * w->n_passes;
     s->cut.node_first = s->cut.unit_first = g;
     s->cut.node_leaf = 0;
     s->pos = 0;
     const i64 target = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
     if (g < w->n_groups && target < total) {
-        const i32 b = find_seq(w->cost, w->batch, target);
+        const i32 b = find_seq(w->cost, w->batch * w->n_passes, target);
         const struct cuda_seq seq = w->seqs[b];
-        const struct line line = line_of(&p->span, seq.q_len, seq.kv_len);
+        const struct line line = line_of(&p->span, &seq);
         s->pos = g == 0 ? 0 : (target - w->cost[b]) / leaf_cost(&line);
         s->seq = g == 0 ? 0 : b;
     }
@@ -126,8 +126,8 @@ DEVICE void set_off(const struct cuda_plan_args *p, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
-    struct walk walk = { { 0, 0, 0, 0 }, s->seq, s[1].seq, s->pos, s[1].pos };
-    if (s->seq < w->batch)
+    struct walk walk = { { 0, 0, 0, 0, 0 }, s->seq, s[1].seq, s->pos, s[1].pos };
+    if (s->seq < w->batch * w->n_passes)
         walk.at = w->seqs[s->seq];
     s->first = walk_next(&walk, &p->span, w);
     s->walk = walk;
@@ -138,13 +138,13 @@ DEVICE void link(const struct cuda_plan_args *p, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
-    if (s->seq >= w->batch)
+    if (s->seq >= w->batch * w->n_passes)
         return;
     const struct cuda_seq seq = w->seqs[s->seq];
-    const struct line line = line_of(&p->span, seq.q_len, seq.kv_len);
+    const struct line line = line_of(&p->span, &seq);
     if (s->pos >= (i64)line.n_tiles * line.n_leaves)
         return;
-    const struct unit u = unit_of(&p->span, seq, s->seq, (i32)(s->pos / line.n_leaves));
+    const struct unit u = unit_of(&p->span, &seq, s->seq, (i32)(s->pos / line.n_leaves));
     const i32 leaf = (i32)(s->pos - u.place);
     if (leaf <= u.leaf_begin || leaf >= u.leaf_end)
         return;
@@ -160,22 +160,25 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
     __shared__ i64 warp_sums[PLAN_THREADS / 32];
     const struct cuda_work *w = &p.work;
     i64 total = 0;
-    for (i32 first = 0; first < w->batch; first += PLAN_THREADS) {
-        const i32 b = first + (i32)threadIdx.x;
-        i64 cost = 0, before;
-        if (b < w->batch) {
-            const struct cuda_seq s = read_seq(&p, b);
-            w->seqs[b] = s;
-            const struct line line = line_of(&p.span, s.q_len, s.kv_len);
-            cost = (i64)line.n_tiles * line.n_leaves * leaf_cost(&line);
+    const i32 n_lines = w->batch * w->n_passes;
+    for (i32 pass = 0; pass < w->n_passes; pass++)
+        for (i32 first = 0; first < w->batch; first += PLAN_THREADS) {
+            const i32 b = first + (i32)threadIdx.x, at = pass * w->batch + b;
+            i64 cost = 0, before;
+            if (b < w->batch) {
+                struct cuda_seq s = pass == 0 ? read_seq(&p, b) : w->seqs[b]; /* this thread wrote it */
+                s.pass = (u16)pass;
+                w->seqs[at] = s;
+                const struct line line = line_of(&p.span, &s);
+                cost = (i64)line.n_tiles * line.n_leaves * leaf_cost(&line);
+            }
+            const i64 sum = block_scan(cost, &before, warp_sums);
+            if (b < w->batch)
+                w->cost[at] = total + before;
+            total += sum;
         }
-        const i64 sum = block_scan(cost, &before, warp_sums);
-        if (b < w->batch)
-            w->cost[b] = total + before;
-        total += sum;
-    }
     if (threadIdx.x == 0)
-        w->cost[w->batch] = total;
+        w->cost[n_lines] = total;
     for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2 * FOLD_WARPS; i += PLAN_THREADS)
         w->counters[i] = 0;
     __syncthreads();

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * work.h: what the plan kernel hands to the attention kernels, and all kernels' parameter blocks. Host and device.
  *
- * Work is a line: sequences one after another, in each its row tiles, in each the leaves of its keys. The line is cut
+ * Work is a line: sequences one after another, in each its row tiles, in each the leaves of its keys. (Where tiles are
+ * many, the line is n_passes such lines, one behind the other: the first has tiles 0, n_passes, 2 n_passes ... of all
+ * sequences, the next tiles 1, n_passes + 1 ... So the tiles of a sequence are at work at about the same time in different
+ * groups, and what one reads the others find in the L2.) The line is cut
  * into n_groups ranges of about equal cost; a group is one thread block a kv head, so that the blocks of a group read
  * all heads of the same pages at about the same time.
  *
@@ -58,7 +61,8 @@ struct cuda_error { /* written by one 16-byte store, so that it is always one wh
 struct cuda_seq {
     i32 q_begin, q_len; /* rows of q and out */
     i32 kv_len;         /* n; 0 when poisoned */
-    i32 is_poisoned;    /* bad length or indptr: every row NaN */
+    u16 is_poisoned;    /* bad length or indptr: every row NaN */
+    u16 pass;           /* which of its tiles */
 };
 
 struct keys {
@@ -86,8 +90,8 @@ struct share {
 /* What is left of a group's range. */
 struct walk {
     struct cuda_seq at; /* of seq */
-    i32 seq, end_seq;
-    i64 pos, end_pos; /* tile * leaves + leaf within the sequence */
+    i32 seq, end_seq;   /* pass * batch + sequence */
+    i64 pos, end_pos;   /* tile of the pass * leaves + leaf within the sequence */
 };
 
 /* What is cut where a group begins. */
@@ -98,7 +102,7 @@ struct cut {
 };
 
 struct cuda_start { /* of a group, all that its block needs to ask for its first page */
-    i32 seq;        /* where its range begins; == batch behind the last */
+    i32 seq;        /* where its range begins: pass * batch + sequence; == n_passes * batch behind the last */
     struct cut cut;
     i64 pos;            /* tile * leaves + leaf within the sequence */
     struct share first; /* its first */
@@ -107,8 +111,8 @@ struct cuda_start { /* of a group, all that its block needs to ask for its first
 
 /* What the plan kernel makes, in device memory. */
 struct cuda_work {
-    struct cuda_seq *seqs;     /* [batch] */
-    i64 *cost;                 /* [batch + 1] cost of all sequences before */
+    struct cuda_seq *seqs;     /* [n_passes][batch] */
+    i64 *cost;                 /* [n_passes * batch + 1] cost of all before */
     i64 *rows;                 /* [batch + 1] CSR: where a sequence's row of kv_indices begins */
     struct cuda_start *starts; /* [n_groups + 1] */
     u32 *counters;             /* [n_groups][n_kv_heads][2][FOLD_WARPS]: leaves done of a cut node, of a cut unit */
@@ -121,7 +125,7 @@ struct cuda_work {
     i32 n_nodes;     /* most nodes of a unit */
     i32 unit_stride; /* most units of a sequence: where few units can be, each has its own region of node slots; 0:
                           * a region is that of the group where the unit begins */
-    i32 unused;
+    i32 n_passes;
 };
 
 /* The shape of masks that decides which leaves a row tile sees. */
@@ -131,6 +135,7 @@ struct cuda_span {
     i32 group;
     i32 tile_rows;
     i32 min_leaf, max_leaf; /* keys of the shortest and the longest leaf of the kernel */
+    i32 n_passes, unused;
 };
 
 /* How the decode kernel is set up for a problem. */
