@@ -97,7 +97,8 @@ static void share_memory(struct cuda_plan *plan, const struct cuda_decode_key *k
     i32 rows = (i32)min_i64(packed, key->rows);
     while (rows > 1 && n_slots(plan, key, rows, 1) < MIN_SLOTS)
         rows = (rows + 1) / 2;
-    plan->decode.n_parts = n_slots(plan, key, rows, MAX_PARTS) >= GOOD_SLOTS ? MAX_PARTS : 1;
+    const bool has_two = key->rows < RELAY_ROWS && n_slots(plan, key, rows, MAX_PARTS) >= GOOD_SLOTS;
+    plan->decode.n_parts = has_two ? MAX_PARTS : 1;
     plan->decode.n_slots = n_slots(plan, key, rows, plan->decode.n_parts);
     plan->span.tile_rows = rows;
     plan->span.min_leaf = (i32)tile_of(key->d_qk);

@@ -86,6 +86,14 @@ DEVICE void skip_tile(struct consumer *c, struct shared *sh, i32 n_slots)
     place_next(&c->tile, n_slots);
 }
 
+DEVICE void find_q(struct fragments *f, struct consumer *c, const struct shared *sh, u8 *memory,
+                   const struct cuda_decode *decode)
+{
+    const u32 piece = ((u32)first_row() + threadIdx.x % 8) * Q_PITCH + threadIdx.x % 32 / 8 * 16;
+    c->q = shared_address(q_slots(memory, decode)) + sh->n_jobs[threadIdx.x / 32] % N_JOBS * Q_BYTES + piece;
+    load_q(f, c);
+}
+
 DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 leaf,
                      u8 *memory, const struct cuda_work *work, const struct cuda_decode *decode)
 {
@@ -98,6 +106,8 @@ DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh,
             skip_tile(c, sh, decode->n_slots);
     if (CONFIG_PROBE)
         return;
+    if (HAS_RELAY) /* at the end of a leaf it has no registers for Q */
+        find_q(f, c, sh, memory, decode);
     fragments_clear(f);
     for (i32 token = has_rows ? tiles.begin : tiles.end; token < tiles.end; token += TILE) {
         const bool is_edge = token < job->all_begin || token + TILE > job->all_end;
@@ -107,10 +117,13 @@ DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh,
             is_bad |= use_tile(f, c, sh, job, token, decode->n_slots, is_edge);
     }
     const u32 n = sh->n_leaves[warp], slot = n & (u32)(decode->n_parts - 1), phase = n >> (decode->n_parts - 1) & 1;
-    const struct part p = part_at(memory, decode, rows, (i32)slot * LEAF_PARTS + (HAS_RELAY ? 0 : warp));
     if (HAS_RELAY) {
-        relay(f, sh, &p, slot, phase, is_bad);
+        const struct target target = target_of(&job->share.unit, leaf, job->share.begin, job->share.end);
+        const struct part part = part_at(memory, decode, rows, 0);
+        const struct part node = part_at(memory, decode, rows, target.is_root ? 2 : 1);
+        relay(f, sh, &part, &node, n & 1, target.is_new, is_bad);
     } else {
+        const struct part p = part_at(memory, decode, rows, (i32)slot * TOKEN_WARPS + warp);
         barrier_wait(&sh->part_empty[slot], phase ^ 1);
         fragments_store(f, p.o, p.m, p.l, TREE_PITCH, rows, is_bad);
     }
@@ -133,15 +146,14 @@ DEVICE void consume(struct shared *sh, u8 *memory, const struct attend_args *a, 
     c.tile.slot = 0;
     c.tile.phase = 0;
     find_lines(&c, IS_GATHER ? STEPS + 5 : decode->box_shift); /* log2 of TILE: a constant */
-    const u32 q_piece = ((u32)first_row() + threadIdx.x % 8) * Q_PITCH + threadIdx.x % 32 / 8 * 16;
     for (;;) {
         const u32 *n = &sh->n_jobs[threadIdx.x / 32]; /* read again when needed: there are too few registers */
         barrier_wait(&sh->job_full[*n % N_JOBS], *n / N_JOBS & 1);
         const struct job *job = &sh->jobs[*n % N_JOBS];
         if (share_is_none(&job->share))
             return;
-        c.q = shared_address(q_slots(memory, decode)) + *n % N_JOBS * Q_BYTES + q_piece;
-        load_q(&f, &c);
+        if (!HAS_RELAY)
+            find_q(&f, &c, sh, memory, decode);
         for (i32 leaf = job->share.begin; leaf < job->share.end; leaf++)
             use_leaf(&f, &c, sh, job, leaf, memory, work, decode);
         __syncwarp();
@@ -267,9 +279,9 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
     if (i < MAX_PARTS) {
         barrier_init(&sh->part_full[i], HAS_RELAY ? HALVES : CONSUMER_WARPS);
         barrier_init(&sh->part_empty[i], MERGER_WARPS);
-        for (i32 turn = 0; turn < (HAS_RELAY ? HALVES * (TOKEN_WARPS - 1) : 0); turn++)
-            barrier_init(&sh->part_turn[i][turn / (TOKEN_WARPS - 1)][turn % (TOKEN_WARPS - 1)], 1);
     }
+    if (i < HALVES * TOKEN_WARPS)
+        barrier_init(&sh->part_turn[i / TOKEN_WARPS][i % TOKEN_WARPS], 1);
 #if CONFIG_LOADER != LOAD_GATHER
     barriers_visible_to_copies();
 #endif

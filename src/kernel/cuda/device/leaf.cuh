@@ -6,7 +6,8 @@
  *   warp 2 ──► part 2 │
  *   warp 3 ──► part 3 ┘
  *
- *   warp 0 ─► 1 ─► 2 ─► 3 ──► merger warps ──► node       relay: the four share one part, each folds its own into it
+ *   warp 0 ─► 1 ─► 2 ─► 3 ──► node        relay: the four share one part, each folds its own into it, and the last folds
+ *                                         the result into the node; mergers only move nodes that are done
  *
  * Both are the same operations in the same order. */
 #pragma once
@@ -29,46 +30,94 @@ DEVICE struct part part_at(u8 *memory, const struct cuda_decode *decode, i32 row
 
 /* ---- consumers */
 
-/* Of a row of this half: this warp's sums into the part's. By the 8 lanes that have its columns. p: of this lane's
- * first column of its first row. */
-DEVICE void relay_row(const struct fragments *f, const struct part *p, i32 t, i32 row, bool is_bad)
+/* What a row's sum so far and what comes to it are multiplied by, and the row's m and l then. */
+struct fold {
+    float keep, take, m, l;
+};
+
+DEVICE struct fold fold_of(float old_m, float old_l, float m, float l)
 {
-    const i32 lane = threadIdx.x & 31, r = t * 8 + row;
+    struct fold f;
+    f.m = fmaxf(old_m, m);
+    f.keep = factor(old_m, f.m);
+    f.take = factor(m, f.m);
+    f.l = fold_one(old_l, f.keep, l, f.take);
+    return f;
+}
+
+/* A row of this half into the part; by the last warp, the part with it into node. part, node: of this lane's first
+ * column of its first row. is_last is a constant where this is inlined. */
+DEVICE void relay_row(const struct fragments *f, const struct part *part, const struct part *node, i32 t, i32 row,
+                      bool is_new, bool is_bad, bool is_last)
+{
     const bool is_first = token_warp() == 0;
-    float sum = f->l[t][row];
-    sum += __shfl_xor_sync(~0u, sum, 4);
-    sum += __shfl_xor_sync(~0u, sum, 8);
-    sum += __shfl_xor_sync(~0u, sum, 16);
-    const float m = is_bad ? 0.0f : f->m[t][row], l = is_bad ? NAN_F : sum;
-    const float old_m = is_first ? -INFINITY_F : p->m[r], old_l = is_first ? 0.0f : p->l[r];
-    const float new_m = fmaxf(old_m, m), keep = factor(old_m, new_m), take = factor(m, new_m);
+    const i32 r = t * 8 + row;
+    const struct fold own = fold_of(is_first ? -INFINITY_F : part->m[r], is_first ? 0.0f : part->l[r],
+                                    is_bad ? 0.0f : f->m[t][row], is_bad ? NAN_F : f->l[t][row]);
+    const struct fold all =
+        fold_of(!is_last || is_new ? -INFINITY_F : node->m[r], !is_last || is_new ? 0.0f : node->l[r], own.m, own.l);
     __syncwarp();
-    float *to = p->o + r * TREE_PITCH;
+    if ((threadIdx.x & 31) < 4) {
+        (is_last ? node : part)->m[r] = is_last ? all.m : own.m;
+        (is_last ? node : part)->l[r] = is_last ? all.l : own.l;
+    }
+    float *from = part->o + r * TREE_PITCH, *to = (is_last ? node : part)->o + r * TREE_PITCH;
 #pragma unroll
-    for (i32 n = 0; n < 2 * COLUMN_TILES; n++)
-        to[n * 8] = fold_one(is_first ? 0.0f : to[n * 8], keep, f->o[t][n / 2][row + n % 2 * 2], take);
-    if (lane < 4) {
-        p->m[r] = new_m;
-        p->l[r] = fold_one(old_l, keep, l, take);
+    for (i32 n = 0; n < 2 * COLUMN_TILES; n++) {
+        const float x = fold_one(is_first ? 0.0f : from[n * 8], own.keep, f->o[t][n / 2][row + n % 2 * 2], own.take);
+        to[n * 8] = is_last ? fold_one(is_new ? 0.0f : to[n * 8], all.keep, x, all.take) : x;
     }
 }
 
-/* Wait for this warp's turn, fold, let the next one. phase: of the part's use. */
-DEVICE void relay(const struct fragments *f, struct shared *sh, const struct part *p, u32 slot, u32 phase, bool is_bad)
+/* This half's rows. */
+DEVICE void relay_rows(const struct fragments *f, const struct part *part, const struct part *node, bool is_new,
+                       bool is_bad, bool is_last)
 {
-    const i32 lane = threadIdx.x & 31, turn = token_warp(), r = first_row() + lane % 4 * 2;
-    const struct part mine = { p->o + (r * TREE_PITCH + lane / 4), p->m + r, p->l + r };
-    u64 *turns = sh->part_turn[slot][HALVES == 1 ? 0 : threadIdx.x / (32u * TOKEN_WARPS)];
-    if (turn == 0)
-        barrier_wait(&sh->part_empty[slot], phase ^ 1);
-    else
-        barrier_wait(&turns[turn - 1], phase);
 #pragma unroll
     for (i32 t = 0; t < ROW_TILES; t++)
 #pragma unroll
         for (i32 row = 0; row < 2; row++)
-            relay_row(f, &mine, t, row, is_bad);
-    warp_arrive(turn == TOKEN_WARPS - 1 ? &sh->part_full[slot] : &turns[turn]);
+            relay_row(f, part, node, t, row, is_new, is_bad, is_last);
+}
+
+/* l of this thread's tokens -> of the warp's. */
+DEVICE void sum_lanes(struct fragments *f)
+{
+#pragma unroll
+    for (i32 t = 0; t < ROW_TILES; t++)
+#pragma unroll
+        for (i32 row = 0; row < 2; row++)
+#pragma unroll
+            for (i32 i = 4; i < 32; i *= 2)
+                f->l[t][row] += __shfl_xor_sync(~0u, f->l[t][row], i);
+}
+
+/* Where this lane's columns of its rows begin. */
+DEVICE struct part lane_part(const struct part *p)
+{
+    const i32 lane = threadIdx.x & 31, r = first_row() + lane % 4 * 2;
+    const struct part mine = { p->o + (r * TREE_PITCH + lane / 4), p->m + r, p->l + r };
+    return mine;
+}
+
+/* This warp's result of a leaf: wait for its turn, fold, let the next one. phase: of node's use; is_new: it is empty. */
+DEVICE void relay(struct fragments *f, struct shared *sh, const struct part *part, const struct part *node, u32 phase,
+                  bool is_new, bool is_bad)
+{
+    const i32 turn = token_warp();
+    u64 *turns = sh->part_turn[HALVES == 1 ? 0 : threadIdx.x / (32u * TOKEN_WARPS)];
+    const struct part my_part = lane_part(part), my_node = lane_part(node);
+    sum_lanes(f);
+    barrier_wait(&turns[(turn + TOKEN_WARPS - 1) % TOKEN_WARPS], turn == 0 ? phase ^ 1 : phase);
+    if (turn == TOKEN_WARPS - 1)
+        barrier_wait(&sh->part_empty[0], phase ^ 1);
+    if (turn == TOKEN_WARPS - 1)
+        relay_rows(f, &my_part, &my_node, is_new, is_bad, true);
+    else
+        relay_rows(f, &my_part, &my_node, is_new, is_bad, false);
+    warp_arrive(&turns[turn]);
+    if (turn == TOKEN_WARPS - 1)
+        warp_arrive(&sh->part_full[0]);
 }
 
 /* ---- mergers */
@@ -122,13 +171,13 @@ DEVICE void sums_store(const struct sums *s, const struct part *p, i32 first, i3
     __syncwarp();
 }
 
-/* The warps' parts of a leaf, in order, are one part, or are one already; that into dst. They lie rows *
- * (TREE_PITCH + 2) floats apart. */
+/* The warps' parts of a leaf, in order, are one part; that into dst. They lie rows * (TREE_PITCH + 2) floats apart. A
+ * relay has done it. */
 DEVICE void leaf_fold(const struct tree *t, const struct part *dst, i32 n_rows, bool is_first)
 {
     const i32 step = part_rows(t->work) * (TREE_PITCH + 2);
 #pragma unroll 1
-    for (i32 first = TREE_WARP; first < n_rows; first += AT_A_TIME * MERGER_WARPS) {
+    for (i32 first = TREE_WARP; first < (HAS_RELAY ? 0 : n_rows); first += AT_A_TIME * MERGER_WARPS) {
         struct sums parts[LEAF_PARTS], leaf, sums;
 #pragma unroll
         for (i32 w = 0; w < LEAF_PARTS; w++) {
@@ -140,10 +189,9 @@ DEVICE void leaf_fold(const struct tree *t, const struct part *dst, i32 n_rows, 
 #pragma unroll
         for (i32 k = 0; k < AT_A_TIME; k++) {
 #pragma unroll
-            for (i32 w = 0; w < (HAS_RELAY ? 0 : LEAF_PARTS); w++)
+            for (i32 w = 0; w < LEAF_PARTS; w++)
                 sums_add(&leaf, k, parts[w].m[k], parts[w].l[k], parts[w].o[k]);
-            const struct sums *whole = HAS_RELAY ? &parts[0] : &leaf;
-            sums_add(&sums, k, whole->m[k], whole->l[k], whole->o[k]);
+            sums_add(&sums, k, leaf.m[k], leaf.l[k], leaf.o[k]);
         }
         sums_store(&sums, dst, first, n_rows);
     }

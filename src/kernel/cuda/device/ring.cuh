@@ -8,7 +8,7 @@
  * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
  *
  * With 32 rows there are 4 consumers for each half of them, and parts would leave no memory for tiles: the four
- * of a half fold theirs into one, one after another, before mergers see it (leaf.cuh).
+ * of a half fold theirs into one and that into the node, one after another (leaf.cuh).
  *
  * A slot of a ring of tiles holds TILE tokens of one kv head as boxes of a power of two tokens, each box as columns
  * of 64 elements:
@@ -78,7 +78,7 @@ struct shared {
     struct ring k, v;
     u64 job_full[N_JOBS], job_empty[N_JOBS];
     u64 part_full[MAX_PARTS], part_empty[MAX_PARTS];
-    u64 part_turn[MAX_PARTS][HALVES][TOKEN_WARPS - 1]; /* relay: this one has folded, it is the next one's turn */
+    u64 part_turn[HALVES][TOKEN_WARPS]; /* relay: this one has folded, it is the next one's turn */
     struct job jobs[N_JOBS];
     u32 n_leaves[CONSUMER_WARPS], n_jobs[CONSUMER_WARPS]; /* that a consumer has finished: its places in those rings */
 };

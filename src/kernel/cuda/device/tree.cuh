@@ -240,6 +240,20 @@ DEVICE i32 node_end(const struct unit *u, i32 node)
     return min(u->leaf_end, (node + 1) * NODE_LEAVES);
 }
 
+/* Where a leaf is folded to, by a group that has begin .. end - 1 of the unit. */
+struct target {
+    bool is_root; /* not node */
+    bool is_new;  /* nothing is there yet */
+};
+
+DEVICE struct target target_of(const struct unit *u, i32 leaf, i32 begin, i32 end)
+{
+    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    const bool is_all = begin == u->leaf_begin && end == u->leaf_end && n_begin == begin && n_end == end;
+    const struct target target = { is_all, leaf == n_begin || begin > n_begin };
+    return target;
+}
+
 /* ---- a leaf more */
 
 DEVICE void TREE_LEAF_FOLD(const struct tree *t, const struct part *dst, i32 n_rows, bool is_first);
