@@ -6,8 +6,8 @@
  *   warp 2 ──► part 2 │
  *   warp 3 ──► part 3 ┘
  *
- *   warp 0 ─► 1 ─► 2 ─► 3 ──► node        relay: the four share one part, each folds its own into it, and the last folds
- *                                         the result into the node; mergers only move nodes that are done
+ *   warp 0 ─► 1 ─► 2 ─► 3 ──► node        relay: the four share one part, each folds its own into it, and the last
+ *                                         folds the result into the node; mergers only move nodes that are done
  *
  * Both are the same operations in the same order. */
 #pragma once
@@ -100,7 +100,8 @@ DEVICE struct part lane_part(const struct part *p)
     return mine;
 }
 
-/* This warp's result of a leaf: wait for its turn, fold, let the next one. phase: of node's use; is_new: it is empty. */
+/* This warp's result of a leaf: wait for its turn, fold, let the next one. phase: of node's use; is_new: it is
+ * empty. */
 DEVICE void relay(struct fragments *f, struct shared *sh, const struct part *part, const struct part *node, u32 phase,
                   bool is_new, bool is_bad)
 {
@@ -108,7 +109,10 @@ DEVICE void relay(struct fragments *f, struct shared *sh, const struct part *par
     u64 *turns = sh->part_turn[HALVES == 1 ? 0 : threadIdx.x / (32u * TOKEN_WARPS)];
     const struct part my_part = lane_part(part), my_node = lane_part(node);
     sum_lanes(f);
-    barrier_wait(&turns[(turn + TOKEN_WARPS - 1) % TOKEN_WARPS], turn == 0 ? phase ^ 1 : phase);
+    if (turn == 0)
+        barrier_wait(&turns[TOKEN_WARPS - 1], phase ^ 1);
+    else
+        barrier_wait(&turns[turn - 1], phase);
     if (turn == TOKEN_WARPS - 1)
         barrier_wait(&sh->part_empty[0], phase ^ 1);
     if (turn == TOKEN_WARPS - 1)

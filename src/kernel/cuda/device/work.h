@@ -3,8 +3,8 @@
  *
  * Work is a line: sequences one after another, in each its row tiles, in each the leaves of its keys. (Where tiles are
  * many, the line is n_passes such lines, one behind the other: the first has tiles 0, n_passes, 2 n_passes ... of all
- * sequences, the next tiles 1, n_passes + 1 ... So the tiles of a sequence are at work at about the same time in different
- * groups, and what one reads the others find in the L2.) The line is cut
+ * sequences, the next tiles 1, n_passes + 1 ... So the tiles of a sequence are at work at about the same time in
+ * different groups, and what one reads the others find in the L2.) The line is cut
  * into n_groups ranges of about equal cost; a group is one thread block a kv head, so that the blocks of a group read
  * all heads of the same pages at about the same time.
  *
