@@ -132,24 +132,63 @@ struct amx_runs {
     bool far; /* one behind the other: of all that are left to do */
 };
 
-static void rows_amx_find_runs(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
+/* Heads apart: of V of the step, of K of the step after. Two ends speak for a run: what is fetched changes no bit. */
+static bool rows_amx_runs_lie(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
 {
     const struct pages_view *k = &pass->args->k, *v = &pass->args->v;
-    struct amx_ahead first, second;
-    rows_amx_look_ahead(&first, pass, step, false);
-    rows_amx_look_ahead(&second, pass, step, true);
+    const struct block *block = step->block;
+    const i64 row_bytes = (i64)k->head_dim * element_bytes((enum dtype)k->dtype), ends = 15 * row_bytes;
+    i32 head = step->head, at = step->at + CHUNK;
+    const u8 *const *next = block->k;
+    if (at >= block->n) {
+        at = 0;
+        head++;
+    }
+    if (head == pass->n_heads) {
+        next = step->after->k;
+        head = 0;
+    }
+    if (k->head_dim != v->head_dim || row_bytes % 64 || (head == 0 && at == 0 && step->after->n == 0))
+        return false;
+    const i64 k_offset = (pass->head_begin + head) * k->head_stride,
+              v_offset = (pass->head_begin + step->head) * v->head_stride;
+    for (i32 g = 0; g < GROUPS; g++) {
+        const u8 *const *v_rows = block->v + step->at + 16 * g, *const *k_rows = next + at + 16 * g;
+        if (v_rows[15] - v_rows[0] != ends || k_rows[15] - k_rows[0] != ends)
+            return false;
+        runs->run[g] = v_rows[0] + v_offset;
+        runs->run[GROUPS + g] = k_rows[0] + k_offset;
+    }
+    runs->run_bytes = 16 * row_bytes;
+    return true;
+}
+
+/* Heads together: shares of the block after. */
+static bool rows_amx_shares_lie(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
+{
+    const struct pages_view *k = &pass->args->k, *v = &pass->args->v;
+    struct amx_ahead of_k, of_v;
+    rows_amx_look_ahead(&of_k, pass, step, false);
+    rows_amx_look_ahead(&of_v, pass, step, true);
     bool lie = k->head_dim == v->head_dim && k->head_dim * element_bytes((enum dtype)k->dtype) % 64 == 0;
     for (i32 g = 0; g < GROUPS; g++) {
-        runs->run[g] = first.run[g];
-        runs->run[GROUPS + g] = second.run[g];
-        lie = lie && first.run[g] && second.run[g];
+        runs->run[g] = of_k.run[g];
+        runs->run[GROUPS + g] = of_v.run[g];
+        lie = lie && of_k.run[g] && of_v.run[g];
     }
+    runs->run_bytes = (i64)1024 * of_k.n_lines;
+    return lie;
+}
+
+static void rows_amx_find_runs(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
+{
     runs->far = pass->by_slot;
-    runs->run_bytes = (i64)1024 * first.n_lines;
-    runs->at = 0;
+    runs->at = runs->end = 0;
     runs->step = 256;
-    runs->end = !lie ? 0 : runs->far ? 2 * GROUPS * runs->run_bytes : runs->run_bytes;
-    if (lie && !runs->far && runs->run_bytes < 4096 && runs->run[1] - runs->run[0] == runs->run_bytes &&
+    if (!(runs->far ? rows_amx_shares_lie(runs, pass, step) : rows_amx_runs_lie(runs, pass, step)))
+        return;
+    runs->end = runs->far ? 2 * GROUPS * runs->run_bytes : runs->run_bytes;
+    if (!runs->far && runs->run_bytes < 4096 && runs->run[1] - runs->run[0] == runs->run_bytes &&
         runs->run[3] - runs->run[2] == runs->run_bytes) {
         runs->run[1] = runs->run[0] + 256;
         runs->run[3] = runs->run[2] + 256;
@@ -174,7 +213,7 @@ INLINE void rows_amx_fetch_runs(struct amx_runs *runs)
         }
         return;
     }
-    vec_fetch_quarters(runs->run, runs->at);
+    vec_fetch_quarters(runs->run[0], runs->run[1], runs->run[2], runs->run[3], runs->at);
     runs->at += runs->step;
 }
 #endif

@@ -42,6 +42,7 @@
 #include "kernel/cpu/ahead_amx_tmpl.h"
 #include "kernel/cpu/rows_amx_tmpl.h"
 #include "kernel/cpu/fours_amx_tmpl.h"
+#include "kernel/cpu/whole_amx_tmpl.h"
 #include "kernel/cpu/rows_i8_amx_tmpl.h"
 #include "kernel/cpu/steps_i8_amx_tmpl.h"
 #include "kernel/cpu/rows_tiles_tmpl.h"

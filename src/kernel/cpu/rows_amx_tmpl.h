@@ -202,35 +202,6 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
     }
 }
 
-/* S^T of a whole step of one block of rows, as it comes: two groups of keys meet a tile of Q^T. */
-static void rows_amx_dots_whole(const struct rows_pass *pass, const struct rows_step *step, struct amx_runs *runs)
-{
-    struct rows_amx *amx = pass->amx;
-    const struct amx_rows a = rows_amx_k(pass, step, step->at, 0), b = rows_amx_k(pass, step, step->at + 16, 1);
-    const i64 q_words = (i64)16 * amx->n_rows;
-    const u32 *q = amx->q + (i64)step->head * amx->k_steps * q_words;
-    struct amx_ahead ahead;
-    if (runs->end == 0)
-        rows_amx_look_ahead(&ahead, pass, step, false);
-    tile_zero(&amx->regs, 2);
-    tile_zero(&amx->regs, 7);
-    for (i32 c = 0; c < amx->k_steps; c++) {
-        if (runs->end == 0)
-            for (i32 g = 0; g < GROUPS; g++)
-                rows_amx_fetch(&ahead, g, c, amx->k_steps);
-        rows_amx_fetch_runs(runs);
-        tile_load(&amx->regs, 1, q + c * q_words, 4 * amx->n_rows);
-        tile_load(&amx->regs, 0, (const u8 *)a.at + 64 * c, a.stride);
-        tile_dot_bf16(&amx->regs, 2, 0, 1);
-        rows_amx_fetch_runs(runs);
-        tile_load(&amx->regs, 4, (const u8 *)b.at + 64 * c, b.stride);
-        tile_dot_bf16(&amx->regs, 7, 4, 1);
-    }
-    float *s = amx->s[amx->slot];
-    tile_store(&amx->regs, 2, s, 4 * amx->n_rows);
-    tile_store(&amx->regs, 7, s + q_words, 4 * amx->n_rows);
-}
-
 /* Weights rounded to bf16, in the first and in the second slot of pairs. */
 static void rows_amx_round(const struct rows_pass *pass)
 {
@@ -243,9 +214,8 @@ static void rows_amx_round(const struct rows_pass *pass)
         }
 }
 
-/* Fetches runs, or what `ahead` says (NULL = nothing). */
-static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values *values, struct amx_runs *runs,
-                           const struct amx_ahead *ahead)
+/* ahead NULL: nothing to fetch. */
+static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values *values, const struct amx_ahead *ahead)
 {
     struct rows_amx *amx = pass->amx;
     const i64 stride = pass->v_pad * (i64)sizeof(float), slot = (i64)GROUPS * pass->n_padded * 16;
@@ -257,7 +227,6 @@ static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values
             tile_load(&amx->regs, 6, o + 16, stride);
             for (i32 g = values->first; g < values->last; g++) {
                 const u32 *p = amx->p + (g * pass->n_padded + row) * 16;
-                rows_amx_fetch_runs(runs);
                 if (block == 0 && ahead)
                     rows_amx_fetch(ahead, g, c, amx->v_steps);
                 tile_load(&amx->regs, 4, (const u8 *)values->v[g].at + 64 * c, values->v[g].stride);
@@ -271,13 +240,14 @@ static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values
         }
 }
 
-static struct amx_values rows_amx_values(const struct rows_pass *pass, const struct rows_step *step)
+static void rows_amx_find_values(struct amx_values *values, const struct rows_pass *pass, const struct rows_step *step)
 {
     const i32 begin = (i32)max_i64(pass->all_keys.begin - step->block->key - step->at, 0);
-    struct amx_values values = { .head = step->head, .first = begin / 16, .last = (step->n + 15) / 16 };
-    for (i32 g = values.first; g < values.last; g++)
-        values.v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
-    return values;
+    values->head = step->head;
+    values->first = begin / 16;
+    values->last = (step->n + 15) / 16;
+    for (i32 g = values->first; g < values->last; g++)
+        values->v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
 }
 
 /* Weights of a whole step of kv head `head`, from s[slot]; fours_amx_tmpl.h. */
@@ -287,35 +257,15 @@ static void rows_amx_fours(const struct rows_pass *pass, i32 head, i32 slot);
 static void rows_amx_finish(const struct rows_pass *pass)
 {
     struct rows_amx *amx = pass->amx;
-    struct amx_runs none = { .end = 0 };
     if (!amx->is_left)
         return;
     rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
-    rows_amx_weigh(pass, &amx->left, &none, NULL);
+    rows_amx_weigh(pass, &amx->left, NULL);
     amx->is_left = false;
 }
 
-/* A step of fours of rows that see all its keys: its weights wait for the next step's scores, so that a core has tile
- * products to do meanwhile. */
-static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step *step)
-{
-    struct rows_amx *amx = pass->amx;
-    struct amx_runs runs;
-    rows_amx_find_runs(&runs, pass, step);
-    rows_amx_dots_whole(pass, step, &runs);
-    if (amx->is_left) {
-        rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
-        struct amx_ahead ahead;
-        if (runs.end == 0)
-            rows_amx_look_ahead(&ahead, pass, step, true);
-        rows_amx_weigh(pass, &amx->left, &runs, runs.end == 0 ? &ahead : NULL);
-    }
-    while (runs.at < runs.end)
-        rows_amx_fetch_runs(&runs);
-    amx->left = rows_amx_values(pass, step);
-    amx->is_left = true;
-    amx->slot = 1 - amx->slot;
-}
+/* A step of fours of rows that see all its keys; whole_amx_tmpl.h. */
+static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step *step);
 
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
@@ -333,11 +283,11 @@ static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step 
         return;
     }
     rows_amx_round(pass);
-    struct amx_runs none = { .end = 0 };
     struct amx_ahead ahead;
     rows_amx_look_ahead(&ahead, pass, step, true);
-    const struct amx_values values = rows_amx_values(pass, step);
-    rows_amx_weigh(pass, &values, &none, &ahead);
+    struct amx_values values;
+    rows_amx_find_values(&values, pass, step);
+    rows_amx_weigh(pass, &values, &ahead);
 }
 
 /* The split is done: dims of o in their order. */

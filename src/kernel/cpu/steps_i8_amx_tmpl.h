@@ -28,16 +28,17 @@ static void rows_i8_add(const struct rows_pass *pass)
     pass->i8->is_sum = false;
 }
 
-static struct amx_values rows_i8_values(const struct rows_pass *pass, const struct rows_step *step)
+static void rows_i8_find_values(struct amx_values *values, const struct rows_pass *pass, const struct rows_step *step)
 {
     const struct rows_i8 *i8 = pass->i8;
-    struct amx_values values = { .head = step->head, .last = (step->n + 15) / 16 };
-    for (i32 g = 0; g < values.last; g++) {
+    values->head = step->head;
+    values->first = 0;
+    values->last = (step->n + 15) / 16;
+    for (i32 g = 0; g < values->last; g++) {
         const i32 key = step->at + 16 * g;
-        values.v[g] = rows_i8_rows(pass, step, &pass->args->v, step->block->v + key, i8->v_follow[key / 16],
-                                   i8->v_copy + (i64)g * i8->v_steps * DIGIT_TILE * 4);
+        values->v[g] = rows_i8_rows(pass, step, &pass->args->v, step->block->v + key, i8->v_follow[key / 16],
+                                    i8->v_copy + (i64)g * i8->v_steps * DIGIT_TILE * 4);
     }
-    return values;
 }
 
 /* Sums of weights times values. Fetches runs, or what `ahead` says (NULL = nothing). */
@@ -107,7 +108,7 @@ static void rows_i8_whole(const struct rows_pass *pass, const struct rows_step *
     }
     while (runs.at < runs.end)
         rows_amx_fetch_runs(&runs);
-    i8->left = rows_i8_values(pass, step);
+    rows_i8_find_values(&i8->left, pass, step);
     i8->is_left = true;
     i8->slot = 1 - i8->slot;
 }
@@ -128,7 +129,8 @@ static void rows_i8_chunk(const struct rows_pass *pass, const struct rows_step *
     rows_weights(pass, step);
     rows_i8_digits(pass, step);
     rows_amx_look_ahead(&ahead, pass, step, true);
-    const struct amx_values values = rows_i8_values(pass, step);
+    struct amx_values values;
+    rows_i8_find_values(&values, pass, step);
     rows_i8_weigh(pass, &values, &none, &ahead);
     rows_i8_add(pass);
 }

@@ -32,12 +32,12 @@ static inline void vec_fetch_kb_far(const u8 *p)
 }
 
 /* Bytes [at, at + 256) of four places. */
-static inline void vec_fetch_quarters(const u8 *const places[4], i64 at)
+static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
 {
     __asm__ volatile(FOLIO__FETCH_4("prefetcht0", 0, "(%0,%4)") FOLIO__FETCH_4("prefetcht0", 0, "(%1,%4)")
                          FOLIO__FETCH_4("prefetcht0", 0, "(%2,%4)") FOLIO__FETCH_4("prefetcht0", 0, "(%3,%4)")
                      :
-                     : "r"(places[0]), "r"(places[1]), "r"(places[2]), "r"(places[3]), "r"(at));
+                     : "r"(a), "r"(b), "r"(c), "r"(d), "r"(at));
 }
 
 #undef FOLIO__FETCH_16

@@ -88,8 +88,9 @@ static inline void vec_fetch_kb_far(const u8 *p)
 }
 
 /* Bytes [at, at + 256) of four places. */
-static inline void vec_fetch_quarters(const u8 *const places[4], i64 at)
+static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
 {
+    const u8 *const places[4] = { a, b, c, d };
     FOLIO__LANES
     __builtin_prefetch(places[i / 4] + at + i % 4 * 64, 0, 3);
 }

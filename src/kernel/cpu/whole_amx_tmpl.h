@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * whole_amx_tmpl.h: a whole step: 32 keys that all rows see, of one block of rows. Most of decode, so that what a tile
+ * product needs lies in registers, which no barrier between tiles makes the compiler read again. */
+
+#if VEC_TILES
+/* How a whole step fetches: four places side by side, or runs one behind the other, or row by row. */
+enum amx_fetch { FETCH_PLACES, FETCH_RUNS, FETCH_ROWS };
+
+/* The KB number i of the step. */
+INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 i)
+{
+    if (how == FETCH_PLACES)
+        vec_fetch_quarters(places[0], places[1], places[2], places[3], i * step);
+    else if (how == FETCH_RUNS)
+        rows_amx_fetch_runs(runs);
+}
+
+/* S^T as it comes: two groups of keys meet a tile of Q^T. */
+INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass, const struct rows_step *step,
+                                struct amx_runs *runs)
+{
+    struct rows_amx *amx = pass->amx;
+    const struct amx_rows k0 = rows_amx_k(pass, step, step->at, 0), k1 = rows_amx_k(pass, step, step->at + 16, 1);
+    const u8 *a = k0.at, *b = k1.at;
+    const i64 a_stride = k0.stride, b_stride = k1.stride, q_words = (i64)16 * amx->n_rows, q_stride = 4 * amx->n_rows;
+    const i32 n = amx->k_steps;
+    const u32 *q = amx->q + (i64)step->head * n * q_words;
+    float *s = amx->s[amx->slot];
+    const u8 *const places[4] = { runs->run[0], runs->run[1], runs->run[2], runs->run[3] };
+    const i64 bytes = runs->step;
+    struct amx_ahead ahead;
+    if (how == FETCH_ROWS)
+        rows_amx_look_ahead(&ahead, pass, step, false);
+    tile_zero(&amx->regs, 2);
+    tile_zero(&amx->regs, 7);
+    for (i32 c = 0; c < n; c++, q += q_words) {
+        for (i32 g = 0; how == FETCH_ROWS && g < GROUPS; g++)
+            rows_amx_fetch(&ahead, g, c, n);
+        amx_fetch_kb(how, runs, places, bytes, 2 * c);
+        tile_load(&amx->regs, 1, q, q_stride);
+        tile_load(&amx->regs, 0, a + 64 * c, a_stride);
+        tile_dot_bf16(&amx->regs, 2, 0, 1);
+        amx_fetch_kb(how, runs, places, bytes, 2 * c + 1);
+        tile_load(&amx->regs, 4, b + 64 * c, b_stride);
+        tile_dot_bf16(&amx->regs, 7, 4, 1);
+    }
+    tile_store(&amx->regs, 2, s, q_stride);
+    tile_store(&amx->regs, 7, s + q_words, q_stride);
+}
+
+/* o += weights times values of the step that was left; the second half of what is fetched. */
+INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pass, struct amx_runs *runs)
+{
+    struct rows_amx *amx = pass->amx;
+    const u8 *a = amx->left.v[0].at, *b = amx->left.v[1].at;
+    const i64 a_stride = amx->left.v[0].stride, b_stride = amx->left.v[1].stride;
+    const i64 stride = pass->v_pad * (i64)sizeof(float), p_words = (i64)16 * amx->n_rows;
+    const i32 n = amx->v_steps;
+    float *o = pass->o + (i64)amx->left.head * pass->n_padded * pass->v_pad;
+    const u32 *p = amx->p;
+    const u8 *const places[4] = { runs->run[0], runs->run[1], runs->run[2], runs->run[3] };
+    const i64 bytes = runs->step;
+    for (i32 c = 0; c < n; c++, o += 32) {
+        tile_load(&amx->regs, 5, o, stride);
+        tile_load(&amx->regs, 6, o + 16, stride);
+        amx_fetch_kb(how, runs, places, bytes, 2 * n + 2 * c);
+        tile_load(&amx->regs, 4, a + 64 * c, a_stride);
+        tile_load(&amx->regs, 3, p, 64);
+        tile_dot_bf16(&amx->regs, 5, 3, 4);
+        tile_load(&amx->regs, 3, p + 2 * p_words, 64);
+        tile_dot_bf16(&amx->regs, 6, 3, 4);
+        amx_fetch_kb(how, runs, places, bytes, 2 * n + 2 * c + 1);
+        tile_load(&amx->regs, 4, b + 64 * c, b_stride);
+        tile_load(&amx->regs, 3, p + p_words, 64);
+        tile_dot_bf16(&amx->regs, 5, 3, 4);
+        tile_load(&amx->regs, 3, p + 3 * p_words, 64);
+        tile_dot_bf16(&amx->regs, 6, 3, 4);
+        tile_store(&amx->regs, 5, o, stride);
+        tile_store(&amx->regs, 6, o + 16, stride);
+    }
+}
+
+INLINE void rows_amx_whole_of(enum amx_fetch how, const struct rows_pass *pass, const struct rows_step *step,
+                              struct amx_runs *runs)
+{
+    struct rows_amx *amx = pass->amx;
+    rows_amx_dots_whole(how, pass, step, runs);
+    if (amx->is_left)
+        rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
+    if (amx->is_left && how != FETCH_ROWS)
+        rows_amx_weigh_whole(how, pass, runs);
+    else if (amx->is_left) {
+        struct amx_ahead ahead;
+        rows_amx_look_ahead(&ahead, pass, step, true);
+        rows_amx_weigh(pass, &amx->left, &ahead);
+    } else {
+        const i32 n = 2 * amx->k_steps;
+        for (i32 i = n; i < 2 * n; i++)
+            amx_fetch_kb(how, runs, runs->run, runs->step, i);
+    }
+    rows_amx_find_values(&amx->left, pass, step);
+    amx->is_left = true;
+    amx->slot = 1 - amx->slot;
+}
+
+/* Its weights wait for the next step's scores, so that a core has tile products to do meanwhile. */
+static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step *step)
+{
+    struct amx_runs runs = { .end = 0 };
+    rows_amx_find_runs(&runs, pass, step);
+    if (runs.end == 0)
+        rows_amx_whole_of(FETCH_ROWS, pass, step, &runs);
+    else if (runs.far)
+        rows_amx_whole_of(FETCH_RUNS, pass, step, &runs);
+    else
+        rows_amx_whole_of(FETCH_PLACES, pass, step, &runs);
+}
+#endif
