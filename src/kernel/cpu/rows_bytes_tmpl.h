@@ -190,12 +190,28 @@ static struct bytes_ahead rows_bytes_ahead(const struct rows_pass *pass, const s
                 : (struct bytes_ahead){ block->k, head * args->k.head_stride };
 }
 
+/* Where pages hold all heads of a slot together: slots of the block after with all their heads, as many rows as a head
+ * has keys: the order in memory. */
+static struct bytes_ahead rows_bytes_slots(const struct rows_pass *pass, const struct rows_step *step,
+                                           const struct pages_view *pages, const u8 *const *after,
+                                           const u8 *list[BYTES_KEYS])
+{
+    if (step->after->n < step->n)
+        return (struct bytes_ahead){ NULL, 0 };
+    i32 slot = step->head * BYTES_KEYS / pass->n_heads, head = step->head * BYTES_KEYS % pass->n_heads;
+    for (i32 i = 0; i < BYTES_KEYS; slot++, head = 0)
+        for (; head < pass->n_heads && i < BYTES_KEYS; head++)
+            list[i++] = after[slot] + (pass->head_begin + head) * pages->head_stride;
+    return (struct bytes_ahead){ list, 0 };
+}
+
 /* s = q . k for rows r .. r + 3; meanwhile V is fetched, and K of what comes next. */
 static void rows_bytes_scores(const struct rows_pass *pass, const struct rows_step *step, i32 r)
 {
     const struct attend_args *args = pass->args;
     const struct rows_bytes *bytes = pass->bytes;
     const i64 head = pass->head_begin + step->head, row = (i64)step->head * pass->n_padded + r;
+    const u8 *list[BYTES_KEYS];
     struct bytes_scores scores = { .q = bytes->q + row / BYTES_ROWS * args->k.head_dim / 16 * BYTES_STEP,
                                    .q_offset = bytes->q_offset + row,
                                    .q_scale = bytes->q_scale + row,
@@ -206,7 +222,8 @@ static void rows_bytes_scores(const struct rows_pass *pass, const struct rows_st
                                    .s = pass->s + (i64)r * BYTES_KEYS };
     if (r == 0) {
         scores.near = (struct bytes_ahead){ step->block->v, head * args->v.head_stride };
-        scores.far = rows_bytes_ahead(pass, step, false);
+        scores.far = pass->heads_together ? rows_bytes_slots(pass, step, &args->k, step->after->k, list)
+                                          : rows_bytes_ahead(pass, step, false);
     }
     bytes_scores(&scores);
 }
@@ -215,6 +232,7 @@ static void rows_bytes_scores(const struct rows_pass *pass, const struct rows_st
 static void rows_bytes_values(const struct rows_pass *pass, const struct rows_step *step, i32 r, bool fetch)
 {
     const struct attend_args *args = pass->args;
+    const u8 *list[BYTES_KEYS];
     struct bytes_values values = { .w = pass->bytes->w,
                                    .scale = pass->bytes->w_scale,
                                    .d = args->v.head_dim,
@@ -225,7 +243,8 @@ static void rows_bytes_values(const struct rows_pass *pass, const struct rows_st
                                    .stride = pass->v_pad };
     if (fetch) {
         values.near = rows_bytes_ahead(pass, step, false);
-        values.far = rows_bytes_ahead(pass, step, true);
+        values.far = pass->heads_together ? rows_bytes_slots(pass, step, &args->v, step->after->v, list)
+                                          : rows_bytes_ahead(pass, step, true);
     }
     bytes_values(&values);
 }

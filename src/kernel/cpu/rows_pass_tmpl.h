@@ -20,7 +20,8 @@ struct rows_pass {
     i32 s_stride;               /* CHUNK, or ROWS_KEYS for bytes */
     float *k_scales, *v_scales; /* [n_heads][ROWS_KEYS] of the block at work; NULL = all are 1 */
     i32 chunk;                  /* keys a chunk */
-    bool by_slot;               /* pages hold all heads of a slot together */
+    bool heads_together;        /* pages hold all heads of a slot together */
+    bool by_slot;               /* so, and not in vectors of bytes: blocks are of one chunk */
     bool in_order;              /* and are walked so, rows_chunk_tmpl.h */
     bool careful;               /* keys that a row weighs 0 are left out, aside_tmpl.h */
     struct keys row_keys[MAX_ROWS];
@@ -151,7 +152,8 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     const bool in_bytes = uses_bytes(args, item->kv_len, pass->n_padded);
     pass->s_stride = in_bytes ? ROWS_KEYS : CHUNK;
     pass->chunk = in_bytes ? ROWS_KEYS : chunk_keys(args);
-    pass->by_slot = args->k.head_stride < args->k.slot_stride && !in_bytes;
+    pass->heads_together = args->k.head_stride < args->k.slot_stride;
+    pass->by_slot = pass->heads_together && !in_bytes;
     pass->in_order = pass->by_slot && !uses_tiles(args) && !uses_i8_tiles(args);
     pass->careful = false;
     float *next = scratch;
