@@ -53,26 +53,46 @@ def flex_attention(query, key, value, score_mod=None, block_mask=None, scale=Non
 
 def _attend(manager, query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kv_len, batch_idx,
             causal=None):
-    """The body of flex_attention and of PagedAttention.forward, which has causal "top_left" for its missing mask."""
-    B, H, Q, _ = shape = query.shape
+    """The body of flex_attention and of PagedAttention.forward, which has causal "top_left" for its missing mask.
+
+    Between two calls the caches are full of K and V, and each step here is slow: few of them, and lengths are taken as
+    they are until they turn out to be too long.
+    """
+    B, _, Q, _ = shape = query.shape
     _check(shape, key.shape, enable_gqa)
-    table, capacity = manager.page_table, manager.capacity
+    table, capacity = manager._columns, manager.capacity
     if batch_idx is not None or len(manager._n_reserved) != B:
         batch_idx = manager._batch(batch_idx, B)
         table, capacity = table[batch_idx], capacity[batch_idx]
-    kv_lens = capacity if kv_len is None else torch.minimum(_lens("kv_len", kv_len, capacity), capacity)
-    n_columns = max(manager._n_reserved, default=0)
     if block_mask is not None:
         _check_block_mask(block_mask, query, key)
-        longest = block_mask.seq_lengths[1]
-        if n_columns * manager.page_size > longest:
-            kv_lens = kv_lens.clamp(max=longest)
+    arguments = manager, query, key, value, score_mod, block_mask, scale, return_lse, table, causal
+    lens = capacity if kv_len is None else _lens("kv_len", kv_len, capacity)
+    if lens.device.type != "cpu":
+        return _run(*arguments, _clipped(lens, capacity, block_mask))
+    try:
+        return _run(*arguments, lens)
+    except (IndexError, ValueError):
+        clipped = _clipped(lens, capacity, block_mask)
+        if torch.equal(clipped, lens):
+            raise
+    return _run(*arguments, clipped)
+
+
+def _clipped(lens, capacity, block_mask):
+    """[B] lengths without what is not reserved, or not covered by the mask."""
+    lens = torch.minimum(lens, capacity)
+    return lens if block_mask is None else lens.clamp(max=block_mask.seq_lengths[1])
+
+
+def _run(manager, query, key, value, score_mod, block_mask, scale, return_lse, table, causal, lens):
+    B, H, Q, _ = query.shape
     out = _empty_out(query, value.shape[-1])
     rows = _rows(out)
     result = folio.attention(
         _rows(query if query.stride(-1) == 1 else query.contiguous()), key, value, layout="FLAT",
-        page_size=manager.page_size, page_table=table[:, :n_columns], kv_lens=kv_lens,
-        q_indptr=None if Q == 1 else Q * torch.arange(B + 1, device=kv_lens.device), max_q_len=Q, causal=causal,
+        page_size=manager.page_size, page_table=table, kv_lens=lens,
+        q_indptr=None if Q == 1 else Q * torch.arange(B + 1, device=lens.device), max_q_len=Q, causal=causal,
         scale=scale, score_mod=score_mod, block_mask=block_mask, out=rows, return_lse=return_lse)
     if out.device.type != "cpu" and rows.data_ptr() != out.data_ptr():
         out.copy_(rows.view(B, Q, H, -1).transpose(1, 2))
@@ -101,6 +121,9 @@ def _shorter(a, b):
 
 def _lens(name, lens, like):
     """[B] lengths, as like [B] has them: int64 on its device."""
+    if (type(lens) is torch.Tensor and lens.dtype is like.dtype and lens.shape == like.shape
+            and lens.device == like.device):
+        return lens
     lens = lens if isinstance(lens, torch.Tensor) else torch.as_tensor(lens, device=like.device)
     if lens.shape != like.shape:
         raise ValueError(f"{name}: shape {tuple(lens.shape)}; must be {tuple(like.shape)}, one for each of the batch")

@@ -43,6 +43,7 @@ class PagedAttention:
         self._seqs = [self._cache.open() for _ in range(max_batch_size)]
         self._n_reserved = [0] * max_batch_size  # pages a row has: capacity, on the host
         self.page_table = torch.full((max_batch_size, n_pages), -1, dtype=torch.int64, device=device)
+        self._columns = self.page_table[:, :0]  # those in use: as many as the longest row has
         self.physical_to_logical = torch.full_like(self.page_table, -1)
         self.capacity = torch.zeros(max_batch_size, dtype=torch.int64, device=device)
 
@@ -76,6 +77,7 @@ class PagedAttention:
         self.physical_to_logical[row, pages] = columns.to(pages.device)
         self.capacity[row] = after * self.page_size
         self._n_reserved[row] = after
+        self._columns = self.page_table[:, :max(self._n_reserved)]
 
     def erase(self, batch_idx):
         """Take the pages of the rows batch_idx [n] away. A row without pages is left as it is.
@@ -90,6 +92,7 @@ class PagedAttention:
             self.physical_to_logical[row] = -1
             self.capacity[row] = 0
             self._n_reserved[row] = 0
+        self._columns = self.page_table[:, :max(self._n_reserved, default=0)]
 
     def assign(self, batch_idx, input_pos, k_val, v_val, k_cache, v_cache):
         """Write new K and V to their places in the cache.
