@@ -130,6 +130,7 @@ struct amx_runs {
     i64 at, step, end; /* bytes of a run done, at a time, and to do; end 0: no runs */
     i64 run_bytes;
     bool far; /* one behind the other: of all that are left to do */
+    bool two; /* far: those of K are one, and those of V */
 };
 
 /* Heads apart: of V of the step, of K of the step after. Two ends speak for a run: what is fetched changes no bit. */
@@ -163,6 +164,30 @@ static bool rows_amx_runs_lie(struct amx_runs *runs, const struct rows_pass *pas
     return true;
 }
 
+/* The same where a step's share is whole slots that lie together. */
+static bool rows_amx_whole_shares_lie(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
+{
+    const struct pages_view *k = &pass->args->k, *v = &pass->args->v;
+    const i64 row_bytes = (i64)k->head_dim * element_bytes((enum dtype)k->dtype),
+              slot_bytes = pass->n_heads * row_bytes;
+    const i32 n_slots = CHUNK / pass->n_heads;
+    if (n_slots * pass->n_heads != CHUNK || step->block->n != CHUNK || step->after->n != CHUNK)
+        return false;
+    const u8 *const *k_rows = step->after->k + step->head * n_slots, *const *v_rows =
+                                                                         step->after->v + step->head * n_slots;
+    if (k->head_stride != row_bytes || v->head_stride != row_bytes || k->slot_stride != slot_bytes ||
+        v->slot_stride != slot_bytes || k->head_dim != v->head_dim || row_bytes % 64 ||
+        k_rows[n_slots - 1] - k_rows[0] != (n_slots - 1) * slot_bytes ||
+        v_rows[n_slots - 1] - v_rows[0] != (n_slots - 1) * slot_bytes)
+        return false;
+    runs->run_bytes = 16 * row_bytes;
+    for (i32 g = 0; g < GROUPS; g++) {
+        runs->run[g] = k_rows[0] + pass->head_begin * row_bytes + g * runs->run_bytes;
+        runs->run[GROUPS + g] = v_rows[0] + pass->head_begin * row_bytes + g * runs->run_bytes;
+    }
+    return true;
+}
+
 /* Heads together: shares of the block after. */
 static bool rows_amx_shares_lie(struct amx_runs *runs, const struct rows_pass *pass, const struct rows_step *step)
 {
@@ -185,7 +210,8 @@ static void rows_amx_find_runs(struct amx_runs *runs, const struct rows_pass *pa
     runs->far = pass->by_slot;
     runs->at = runs->end = 0;
     runs->step = 256;
-    if (!(runs->far ? rows_amx_shares_lie(runs, pass, step) : rows_amx_runs_lie(runs, pass, step)))
+    runs->two = runs->far && rows_amx_whole_shares_lie(runs, pass, step);
+    if (!runs->two && !(runs->far ? rows_amx_shares_lie(runs, pass, step) : rows_amx_runs_lie(runs, pass, step)))
         return;
     runs->end = runs->far ? 2 * GROUPS * runs->run_bytes : runs->run_bytes;
     if (!runs->far && runs->run_bytes < 4096 && runs->run[1] - runs->run[0] == runs->run_bytes &&

@@ -3,8 +3,9 @@
  * product needs lies in registers, which no barrier between tiles makes the compiler read again. */
 
 #if VEC_TILES
-/* How a whole step fetches: four places side by side, or runs one behind the other, or row by row. */
-enum amx_fetch { FETCH_PLACES, FETCH_RUNS, FETCH_ROWS };
+/* How a whole step fetches: four places side by side; K, then V, into the second level; runs one behind the other; or
+ * row by row. */
+enum amx_fetch { FETCH_PLACES, FETCH_TWO, FETCH_RUNS, FETCH_ROWS };
 
 /* The KB number i of the step. */
 INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 i)
@@ -13,6 +14,22 @@ INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const u8 *co
         vec_fetch_quarters(places[0], places[1], places[2], places[3], i * step);
     else if (how == FETCH_RUNS)
         rows_amx_fetch_runs(runs);
+}
+
+/* The same while K is used, n KB of 2 n; and while V is. */
+INLINE void amx_fetch_first(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 i)
+{
+    if (how == FETCH_TWO)
+        vec_fetch_kb_far(places[0] + 1024 * i);
+    amx_fetch_kb(how, runs, places, step, i);
+}
+
+INLINE void amx_fetch_second(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 n,
+                             i64 i)
+{
+    if (how == FETCH_TWO)
+        vec_fetch_kb_far(places[GROUPS] + 1024 * i);
+    amx_fetch_kb(how, runs, places, step, n + i);
 }
 
 /* S^T as it comes: two groups of keys meet a tile of Q^T. */
@@ -36,11 +53,11 @@ INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass
     for (i32 c = 0; c < n; c++, q += q_words) {
         for (i32 g = 0; how == FETCH_ROWS && g < GROUPS; g++)
             rows_amx_fetch(&ahead, g, c, n);
-        amx_fetch_kb(how, runs, places, bytes, 2 * c);
+        amx_fetch_first(how, runs, places, bytes, 2 * c);
         tile_load(&amx->regs, 1, q, q_stride);
         tile_load(&amx->regs, 0, a + 64 * c, a_stride);
         tile_dot_bf16(&amx->regs, 2, 0, 1);
-        amx_fetch_kb(how, runs, places, bytes, 2 * c + 1);
+        amx_fetch_first(how, runs, places, bytes, 2 * c + 1);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_dot_bf16(&amx->regs, 7, 4, 1);
     }
@@ -63,13 +80,13 @@ INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pas
     for (i32 c = 0; c < n; c++, o += 32) {
         tile_load(&amx->regs, 5, o, stride);
         tile_load(&amx->regs, 6, o + 16, stride);
-        amx_fetch_kb(how, runs, places, bytes, 2 * n + 2 * c);
+        amx_fetch_second(how, runs, places, bytes, 2 * n, 2 * c);
         tile_load(&amx->regs, 4, a + 64 * c, a_stride);
         tile_load(&amx->regs, 3, p, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
         tile_load(&amx->regs, 3, p + 2 * p_words, 64);
         tile_dot_bf16(&amx->regs, 6, 3, 4);
-        amx_fetch_kb(how, runs, places, bytes, 2 * n + 2 * c + 1);
+        amx_fetch_second(how, runs, places, bytes, 2 * n, 2 * c + 1);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_load(&amx->regs, 3, p + p_words, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
@@ -95,8 +112,8 @@ INLINE void rows_amx_whole_of(enum amx_fetch how, const struct rows_pass *pass, 
         rows_amx_weigh(pass, &amx->left, &ahead);
     } else {
         const i32 n = 2 * amx->k_steps;
-        for (i32 i = n; i < 2 * n; i++)
-            amx_fetch_kb(how, runs, runs->run, runs->step, i);
+        for (i32 i = 0; i < n; i++)
+            amx_fetch_second(how, runs, runs->run, runs->step, n, i);
     }
     rows_amx_find_values(&amx->left, pass, step);
     amx->is_left = true;
@@ -110,6 +127,8 @@ static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step 
     rows_amx_find_runs(&runs, pass, step);
     if (runs.end == 0)
         rows_amx_whole_of(FETCH_ROWS, pass, step, &runs);
+    else if (runs.two)
+        rows_amx_whole_of(FETCH_TWO, pass, step, &runs);
     else if (runs.far)
         rows_amx_whole_of(FETCH_RUNS, pass, step, &runs);
     else
