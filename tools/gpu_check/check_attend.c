@@ -105,9 +105,31 @@ static void check_prefill(struct rig *rig)
         }
 }
 
+/* Packed rows around every number of tiles of 32 that are at work at the same time, with mates of half as many queries,
+ * of one and of none. */
+static void check_packed(struct rig *rig)
+{
+    static const i32 groups[] = { 8, 31, 4, 3, 8, 9, 8, 5, 4, 8, 16, 43 },
+                     rows[] = { 2, 1, 8, 11, 6, 7, 8, 13, 25, 16, 9, 3 };
+    for (size_t i = 0; i < COUNT_OF(groups); i += rig->is_small ? 3 : 1) {
+        struct problem_case c = plain;
+        c.group = groups[i], c.ragged = true, c.batch = 6, c.seed = i;
+        c.page_size = i % 3 == 1 ? 9 : 16;
+        c.causal = i % 4 == 3 ? FOLIO_CAUSAL_NONE : FOLIO_CAUSAL_BOTTOM_RIGHT;
+        c.softcap = i % 5 == 4 ? 20 : 0;
+        for (i32 b = 0; b < c.batch; b++) {
+            static const i32 lengths[] = { 400, 2100, 0, 129, 5000, 600 };
+            c.q_lens[b] = b == 2 ? 0 : b % 2 ? rows[i] : b == 4 ? (rows[i] + 1) / 2 : 1;
+            c.kv_lens[b] = rig->is_small ? lengths[b] % 700 : lengths[b];
+        }
+        check_case(rig, &c);
+    }
+}
+
 static void run(struct rig *rig)
 {
     check_lengths(rig);
+    check_packed(rig);
     if (!rig->is_small) {
         check_batches(rig);
         check_prefill(rig);
