@@ -95,7 +95,8 @@ typedef struct folio_attend_args {
 
 /* Attention, with the lengths of the plan's last update. Data pointers of q, k_pages, v_pages, out, lse may change from
  * layer to layer. page_table, mask, bias, sinks, slopes, scales are read at every call, and table entries are
- * range-checked: ERANGE names row, column and value. Allocates nothing. plan NULL: plans for this one call. */
+ * range-checked: ERANGE names row, column and value. Allocates nothing. plan NULL: plans for this one call. On the CPU
+ * the context keeps that plan's workspace, up to 32 MB, for the next such call. */
 FOLIO_API FOLIO_NODISCARD folio_status folio_attend(folio_context *ctx, const folio_plan *plan,
                                                     const folio_attend_args *args, void *stream);
 
