@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/apart.h"
 #include "base/bits.h"
 #include "base/status.h"
 
@@ -36,6 +37,7 @@ struct pool {
     _Alignas(64) atomic_int pending;
     atomic_bool caller_sleeps;
     atomic_int n_sleeping; /* workers */
+    atomic_int caller_cpu; /* when it last woke workers; -1 = unknown */
     atomic_bool stop;
     atomic_int spin_ns;                /* SPIN_NS, or LONG_SPIN_NS after a pause that was shorter than that */
     _Alignas(64) pthread_mutex_t turn; /* held for one run */
@@ -106,7 +108,7 @@ static bool worker_may_go_on(struct pool *pool)
     return has_index(atomic_load(&pool->job)) || atomic_load(&pool->stop);
 }
 
-static void worker_wait(struct pool *pool)
+static void worker_wait(struct pool *pool, struct apart *apart)
 {
     const i64 deadline = now_ns() + atomic_load_explicit(&pool->spin_ns, memory_order_relaxed);
     do {
@@ -117,6 +119,7 @@ static void worker_wait(struct pool *pool)
         }
     } while (now_ns() < deadline);
 
+    folio__apart_keep(apart, atomic_load(&pool->caller_cpu));
     pthread_mutex_lock(&pool->sleep_lock);
     atomic_fetch_add(&pool->n_sleeping, 1); /* before the look below: the caller looks in the opposite order */
     while (!worker_may_go_on(pool))
@@ -128,9 +131,11 @@ static void worker_wait(struct pool *pool)
 static void *worker_main(void *arg)
 {
     struct pool *pool = arg;
+    struct apart apart;
+    folio__apart_begin(&apart, pool->n_threads);
     while (!atomic_load(&pool->stop)) {
         if (!run_one(pool))
-            worker_wait(pool);
+            worker_wait(pool, &apart);
     }
     return NULL;
 }
@@ -158,6 +163,7 @@ static void init_shared(struct pool *pool)
     atomic_store(&pool->pending, 0);
     atomic_store(&pool->caller_sleeps, false);
     atomic_store(&pool->n_sleeping, 0);
+    atomic_store(&pool->caller_cpu, -1);
     atomic_store(&pool->stop, false);
     atomic_store(&pool->spin_ns, SPIN_NS);
     pool->n_started = 0;
@@ -230,6 +236,7 @@ static void wake(struct pool *pool, i32 n)
 {
     if (atomic_load(&pool->n_sleeping) == 0)
         return;
+    atomic_store(&pool->caller_cpu, folio__this_cpu());
     pthread_mutex_lock(&pool->sleep_lock);
     const i32 n_sleeping = atomic_load(&pool->n_sleeping);
     for (i32 i = 0; i < n && i < n_sleeping; i++)

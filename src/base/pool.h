@@ -9,7 +9,8 @@
 struct pool;
 
 /* n_threads >= 1 counts the caller: n_threads - 1 threads are started at the first run that needs them, and again in a
- * child after fork(). host != NULL: no threads of our own. */
+ * child after fork(). They keep off the CPU that the caller was last on (apart.h). host != NULL: no threads of our
+ * own. */
 folio_status folio__pool_create(struct pool **out, i32 n_threads, folio_parallel_for host, void *host_user);
 void folio__pool_destroy(struct pool **pool);
 
