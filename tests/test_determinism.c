@@ -61,7 +61,16 @@ static void choose_large(struct problem_choice *c, u64 seed)
 {
     problem_choose(c, seed, &(struct problem_limits){ .max_work = 4e7, .max_kv_len = 3000, .max_head_dim = 128 });
     struct rng rng = { seed };
-    if (c->batch > 0 && rng_one_in(&rng, 2)) {
+    if (c->batch > 0 && seed % 12 == 5) { /* several AMX tiles, and smaller ones for more workers */
+        c->batch = 1;
+        c->decode = c->share_pages = false;
+        c->q_dtype = c->kv_dtype = DTYPE_BF16;
+        c->group = 16;
+        c->n_kv_heads = 1;
+        c->head_dim_qk = c->head_dim_v = 32;
+        c->q_lens[0] = rng_range(&rng, 33, 70);
+        c->kv_lens[0] = c->q_lens[0] + rng_range(&rng, 0, 300);
+    } else if (c->batch > 0 && rng_one_in(&rng, 2)) {
         c->group = (i32)rng_range(&rng, 1, 4);
         c->n_kv_heads = 2;
         c->q_lens[0] = 1;

@@ -306,9 +306,39 @@ static void the_dump_is_cut_where_the_buffer_ends(void **state)
     folio__plan_work_destroy(&work);
 }
 
+/* Fewer rows a tile only where workers would go short of tiles; never fewer than 256 packed rows for it. */
+static void tiles_are_halved_for_idle_workers_only(void **state)
+{
+    (void)state;
+    for (u64 seed = 1; seed <= 2000; seed++) {
+        struct rng rng = { seed };
+        struct plan_shape s = { .tiling = { .max_packed_rows = 16, .tile_rows = (i32)rng_range(&rng, 1, 400) },
+                                .width = (i32)rng_range(&rng, 1, 20),
+                                .group = (i32)rng_range(&rng, 1, 16),
+                                .n_kv_heads = (i32)rng_range(&rng, 1, 16),
+                                .n_tokens = rng_range(&rng, 0, 6000) };
+        s.max_q_len = s.n_tokens ? rng_range(&rng, 1, s.n_tokens) : 0;
+        const i64 rows = folio__plan_tile_rows(&s), given = s.tiling.tile_rows;
+        const i64 n_tiles = s.n_tokens ? ceil_div(s.n_tokens, min_i64(given, s.max_q_len)) * s.n_kv_heads : 0;
+        bool is_half = false;
+        for (i64 half = given; half > 0; half /= 2)
+            is_half |= rows == half;
+        const bool is_right = is_half && (rows == given || (s.width > 1 && rows * s.group >= 256));
+        const bool is_needed = rows == given || n_tiles < 8 * (i64)s.width;
+        const bool is_enough = rows / 2 * s.group < 256 || s.width == 1 || s.max_q_len * s.group <= 16 ||
+                               ceil_div(s.n_tokens, min_i64(rows, s.max_q_len)) * s.n_kv_heads >= 4 * (i64)s.width;
+        if (!is_right || !is_needed || !is_enough) {
+            print_error("seed %llu: tiles of %lld rows, given %lld\n", (unsigned long long)seed, (long long)rows,
+                        (long long)given);
+            fail();
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiles_are_halved_for_idle_workers_only),
         cmocka_unit_test(every_visible_key_is_covered_once),
         cmocka_unit_test(splits_depend_on_nobody_else),
         cmocka_unit_test(num_splits_gives_at_least_so_many),

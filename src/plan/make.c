@@ -36,6 +36,24 @@ i64 folio__plan_split_tokens(const struct plan_shape *shape, i32 family, i64 kv_
     return kernel_splits && shape->num_splits > 0 ? max_i64(kv_len / shape->num_splits, 1) : usual;
 }
 
+/* Halves tiles until there are enough for the workers to end together. The rows of a tile share the packing of keys,
+ * which is what halving costs: down to 512 packed rows for 8 tiles a worker, to 256 only for 4. */
+i32 folio__plan_tile_rows(const struct plan_shape *shape)
+{
+    enum { CHEAP_ROWS = 512, CHEAP_TILES = 8, LEAST_ROWS = 256, LEAST_TILES = 4 };
+    i32 rows = shape->tiling.tile_rows;
+    if (shape->width == 1 || shape->may_share || shape->max_q_len == 0 ||
+        folio__plan_family(shape, shape->max_q_len) == ATTEND_ROWS)
+        return rows;
+    for (i32 half = rows / 2; half > 0 && (i64)half * shape->group >= LEAST_ROWS; half /= 2) {
+        const double n_tiles = (double)ceil_div(shape->n_tokens, min_i64(rows, shape->max_q_len)) * shape->n_kv_heads;
+        if (n_tiles >= (double)shape->width * ((i64)half * shape->group < CHEAP_ROWS ? LEAST_TILES : CHEAP_TILES))
+            break;
+        rows = half;
+    }
+    return rows;
+}
+
 static i64 tile_rows(const struct plan_shape *shape, i32 family, i64 q_len)
 {
     return family == ATTEND_ROWS ? q_len : min_i64(shape->tiling.tile_rows, q_len);

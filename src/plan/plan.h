@@ -8,7 +8,8 @@
  *      item        = a unit, whole, and written at once; or, when one unit is too much for one worker,
  *                  [ item 0  | item 1    | item 2  ]                    splits write partials; the last to come folds
  *
- * Which splits there are never depends on width; which item holds which split does, and changes no bit. */
+ * Which splits there are never depends on width; how many rows a tile has and which item holds which split do, and
+ * change no bit. */
 #ifndef FOLIO_PLAN_PLAN_H
 #define FOLIO_PLAN_PLAN_H
 
@@ -94,6 +95,9 @@ void folio__plan_add_item(struct plan_work *work, const struct attend_item *item
 enum { PLAN_SHARED_PIECES = 4, PLAN_OWN_PIECES = 5 };
 /* Room that shares take beside the rest. */
 folio_status folio__plan_share_bounds(struct plan_bounds *bounds, const struct plan_shape *shape);
+
+/* tiling.tile_rows, or fewer where they would leave workers idle: no bit depends on it. */
+i32 folio__plan_tile_rows(const struct plan_shape *shape);
 
 /* The parts that make uses, for tests and explain. */
 i32 folio__plan_family(const struct plan_shape *shape, i64 q_len);

@@ -70,6 +70,8 @@ static folio_status host_create(folio_plan *plan)
     plan->mask_ranges = folio__alloc((mask_mod ? (size_t)mask_mod->n_steps : 0) * sizeof *plan->mask_ranges);
     FOLIO_REQUIRE(plan->mask_ranges, FOLIO_ENOMEM, "no memory for a plan");
     plan->shape = shape_of(plan);
+    if (!mod_uses_callback(&plan->problem.kernel)) /* a callback is told how large its tiles are */
+        plan->shape.tiling.tile_rows = folio__plan_tile_rows(&plan->shape);
     plan->scratch_bytes = round_up(plan->ctx->kernels->scratch_bytes(&plan->problem.kernel), WORKSPACE_ALIGN);
     FOLIO_TRY(folio__plan_work_create(&plan->work, &plan->shape));
     struct workspace w;
