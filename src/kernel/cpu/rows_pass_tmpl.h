@@ -22,7 +22,7 @@ struct rows_pass {
     i32 chunk;                  /* keys a chunk */
     bool heads_together;        /* pages hold all heads of a slot together */
     bool by_slot;               /* so, and not in vectors of bytes: blocks are of one chunk */
-    bool in_order;              /* and are walked so, rows_chunk_tmpl.h */
+    bool in_order;              /* all heads of a slot are walked together, rows_chunk_tmpl.h */
     bool careful;               /* keys that a row weighs 0 are left out, aside_tmpl.h */
     struct keys row_keys[MAX_ROWS];
     struct keys all_keys;     /* of any row */
@@ -154,7 +154,8 @@ static void rows_begin(struct rows_pass *pass, const struct attend_args *args, c
     pass->chunk = in_bytes ? ROWS_KEYS : chunk_keys(args);
     pass->heads_together = args->k.head_stride < args->k.slot_stride;
     pass->by_slot = pass->heads_together && !in_bytes;
-    pass->in_order = pass->by_slot && !uses_tiles(args) && !uses_i8_tiles(args);
+    const bool short_pages = args->page_size <= 2; /* a head's rows in one are too few to be read as a run */
+    pass->in_order = (pass->by_slot || short_pages) && !in_bytes && !uses_tiles(args) && !uses_i8_tiles(args);
     pass->careful = false;
     float *next = scratch;
     const i64 rows = (i64)n_heads * pass->n_padded;
