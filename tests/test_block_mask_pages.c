@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "folio/attend.h"
 #include "support/contexts.h"
+#include "support/made_mod.h"
 
 /* A page of 16 tokens x 2 kv heads x 32 f32 is exactly one page of the machine. */
 enum { PAGE = 16, HEADS = 2, DIM = 32, GROUP = 2, PAGES = 40, KV_LEN = PAGES * PAGE - 3, Q_LEN = 33, MAPPED = 4096 };
@@ -133,13 +134,6 @@ static folio_block_mask *every_other_block(i64 kv_block, const folio_mod *mask_m
     return made;
 }
 
-static folio_mod *mask_of(const char *text)
-{
-    folio_mod *mod = NULL;
-    assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_MASK, text, NULL, 0), FOLIO_OK);
-    return mod;
-}
-
 static void absent_blocks_are_not_touched(void **state)
 {
     (void)state;
@@ -151,7 +145,7 @@ static void absent_blocks_are_not_touched(void **state)
     for (i32 i = 0; i < contexts.n; i++)
         for (i64 q_len = 1; q_len <= Q_LEN; q_len += 8)
             for (size_t b = 0; b < COUNT_OF(block_pages); b++) {
-                folio_mod *mod = b % 2 ? mask_of("(kv + q) % 5 != 0") : NULL;
+                folio_mod *mod = b % 2 ? made_mod(FOLIO_MOD_MASK, "(kv + q) % 5 != 0", NULL, 0) : NULL;
                 folio_block_mask *blocks = every_other_block(block_pages[b] * PAGE, mod);
                 bool kept[PAGES];
                 for (i32 page = 0; page < PAGES; page++)
@@ -174,7 +168,8 @@ static void what_a_mask_mod_drops_is_not_touched(void **state)
     struct contexts contexts = contexts_create(2);
     struct pool pool;
     pool_create(&pool);
-    folio_mod *mod = mask_of("kv >= 256 && kv < 384 || kv == 0 || kv // 512 == 1 && kv < 520");
+    folio_mod *mod =
+        made_mod(FOLIO_MOD_MASK, "kv >= 256 && kv < 384 || kv == 0 || kv // 512 == 1 && kv < 520", NULL, 0);
     bool kept[PAGES];
     for (i32 page = 0; page < PAGES; page++)
         kept[page] = page / 8 == 0 || page / 8 == 2 || page / 8 == 4;
@@ -229,7 +224,7 @@ static void masks_and_mods_of_another_call_are_refused(void **state)
         { 1, 1, 8, KV_LEN, "block_mask: made for 8 query rows; a sequence has 9" },
         { 1, 1, 9, KV_LEN - 1, "block_mask: made for 636 keys; a sequence has 637" },
     };
-    folio_mod *score = NULL, *mask = mask_of("true");
+    folio_mod *score = NULL, *mask = made_mod(FOLIO_MOD_MASK, "true", NULL, 0);
     assert_int_equal(folio_mod_create(&score, FOLIO_MOD_SCORE, "score", NULL, 0), FOLIO_OK);
     call_init(&call, &pool, 9);
     for (size_t i = 0; i < COUNT_OF(masks); i++) {

@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "mod/eval.h"
 #include "mod/mask_window.h"
+#include "support/made_mod.h"
 #include "support/mod_random.h"
 
 enum { Q_LEN = 21, KV_LEN = 37, Q_BLOCK = 4, KV_BLOCK = 8, ROWS = 6, COLS = 5, HEADS = 2 };
@@ -72,10 +73,7 @@ static folio_block_mask *make(struct lists *lists, const folio_mod *mod)
 
 static folio_mod *mod_of(const char *text)
 {
-    folio_mod *mod = NULL;
-    assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_MASK, text, mod_random_captures(5), MOD_RANDOM_CAPTURES),
-                     FOLIO_OK);
-    return mod;
+    return made_mod(FOLIO_MOD_MASK, text, mod_random_captures(5), MOD_RANDOM_CAPTURES);
 }
 
 static void mods_that_are_windows(void **state)

@@ -14,6 +14,7 @@
 
 #include "base/bits.h"
 #include "support/contexts.h"
+#include "support/made_mod.h"
 #include "support/mod_random.h"
 #include "support/problem.h"
 
@@ -42,14 +43,11 @@ static folio_mod *random_mask(u64 *seed, char *text, size_t n)
     static const char *const usual[] = { "kv <= pos", "kv <= pos && pos - kv < 33", "doc[b, kv] == doc[b, q]",
                                          "true",      "q // 16 == kv // 16",        "kv < 10 || flag[kv]",
                                          "false" };
-    folio_mod *mod = NULL;
     if (mod_random_below(seed, 2))
         snprintf(text, n, "%s", usual[mod_random_below(seed, COUNT_OF(usual))]);
     else
         mod_random_text(seed, FOLIO_MOD_MASK, (i32)mod_random_below(seed, 10), 0, text, n);
-    assert_int_equal(folio_mod_create(&mod, FOLIO_MOD_MASK, text, mod_random_captures(3), MOD_RANDOM_CAPTURES),
-                     FOLIO_OK);
-    return mod;
+    return made_mod(FOLIO_MOD_MASK, text, mod_random_captures(3), MOD_RANDOM_CAPTURES);
 }
 
 static struct mods random_mods(u64 seed, i64 batch, i64 n_heads)
@@ -58,9 +56,7 @@ static struct mods random_mods(u64 seed, i64 batch, i64 n_heads)
     const u64 which = mod_random_next(&seed);
     if (which & 1) {
         snprintf(m.score_text, sizeof m.score_text, "%s", score_texts[mod_random_below(&seed, COUNT_OF(score_texts))]);
-        assert_int_equal(
-            folio_mod_create(&m.score, FOLIO_MOD_SCORE, m.score_text, mod_random_captures(3), MOD_RANDOM_CAPTURES),
-            FOLIO_OK);
+        m.score = made_mod(FOLIO_MOD_SCORE, m.score_text, mod_random_captures(3), MOD_RANDOM_CAPTURES);
     }
     if (which & 2)
         m.mask = random_mask(&seed, m.mask_text, sizeof m.mask_text);

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "support/contexts.h"
+#include "support/made_mod.h"
 #include "support/mod_random.h"
 #include "support/problem.h"
 
@@ -59,9 +60,7 @@ static folio_status mask_tile(void *user, float *keep, const folio_tile *at)
 
 static folio_mod *from_text(folio_mod_kind kind, const char *text)
 {
-    folio_mod *mod = NULL;
-    assert_int_equal(folio_mod_create(&mod, kind, text, NULL, 0), FOLIO_OK);
-    return mod;
+    return made_mod(kind, text, NULL, 0);
 }
 
 static folio_mod *from_callback(folio_mod_kind kind, struct calls *calls, u32 flags)
