@@ -73,7 +73,6 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
     struct cuda_work *w = &plan->work;
     w->batch = (i32)p->batch;
     w->tile_rows = plan->span.tile_rows;
-    w->n_passes = plan->span.n_passes;
     w->slot_floats = (i64)w->tile_rows * ((i64)round_up((size_t)p->args.out.dim, 4) + SLOT_EXTRA);
     w->n_nodes = (i32)max_nodes(plan);
     const i64 n_blocks = (i64)w->n_groups * p->args.n_kv_heads;
@@ -82,8 +81,8 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
     w->unit_stride = are_few ? (i32)units : 0;
     const i64 n_regions = are_few ? max_i64(1, p->batch * units) : w->n_groups;
     i64 at = 0;
-    plan->seqs_at = take(&at, p->batch * w->n_passes * (i64)sizeof(struct cuda_seq));
-    plan->cost_at = take(&at, (p->batch * w->n_passes + 1) * 8);
+    plan->seqs_at = take(&at, p->batch * plan->span.n_passes * (i64)sizeof(struct cuda_seq));
+    plan->cost_at = take(&at, (p->batch * plan->span.n_passes + 1) * 8);
     plan->rows_at = take(&at, p->kv_indptr.data || p->kv_indptr.n ? (p->batch + 1) * 8 : 0);
     plan->starts_at = take(&at, (w->n_groups + 1) * (i64)sizeof(struct cuda_start));
     const struct cuda_indices *const indices[CUDA_N_INDICES] = { &p->kv_lens, &p->q_indptr, &p->kv_indptr, &p->k_ids,

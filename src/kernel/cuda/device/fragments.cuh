@@ -200,18 +200,27 @@ DEVICE void fragments_clear(struct fragments *f)
     }
 }
 
+/* l of this thread's tokens -> of the warp's. */
+DEVICE void sum_lanes(struct fragments *f)
+{
+#pragma unroll
+    for (i32 t = 0; t < ROW_TILES; t++)
+#pragma unroll
+        for (i32 row = 0; row < 2; row++)
+#pragma unroll
+            for (i32 i = 4; i < 32; i *= 2)
+                f->l[t][row] += __shfl_xor_sync(~0u, f->l[t][row], i);
+}
+
 /* This warp's result of a leaf -> o [rows][pitch], m [rows], l [rows] in shared memory. */
-DEVICE void fragments_store(const struct fragments *f, float *o, float *m, float *l, i32 pitch, i32 n_rows, bool is_bad)
+DEVICE void fragments_store(struct fragments *f, float *o, float *m, float *l, i32 pitch, i32 n_rows, bool is_bad)
 {
     const i32 lane = threadIdx.x & 31;
+    sum_lanes(f);
 #pragma unroll
     for (i32 t = 0; t < ROW_TILES; t++)
 #pragma unroll
         for (i32 row = 0; row < 2; row++) {
-            float sum = f->l[t][row];
-            sum += __shfl_xor_sync(~0u, sum, 4);
-            sum += __shfl_xor_sync(~0u, sum, 8);
-            sum += __shfl_xor_sync(~0u, sum, 16);
             const i32 r = t * 8 + lane % 4 * 2 + row;
             if (r >= n_rows)
                 continue;
@@ -223,7 +232,7 @@ DEVICE void fragments_store(const struct fragments *f, float *o, float *m, float
             }
             if (lane < 4) {
                 m[r] = is_bad ? 0.0f : f->m[t][row];
-                l[r] = is_bad ? NAN_F : sum;
+                l[r] = is_bad ? NAN_F : f->l[t][row];
             }
         }
 }

@@ -80,18 +80,6 @@ DEVICE void relay_rows(const struct fragments *f, const struct part *part, const
             relay_row(f, part, node, t, row, is_new, is_bad, is_last);
 }
 
-/* l of this thread's tokens -> of the warp's. */
-DEVICE void sum_lanes(struct fragments *f)
-{
-#pragma unroll
-    for (i32 t = 0; t < ROW_TILES; t++)
-#pragma unroll
-        for (i32 row = 0; row < 2; row++)
-#pragma unroll
-            for (i32 i = 4; i < 32; i *= 2)
-                f->l[t][row] += __shfl_xor_sync(~0u, f->l[t][row], i);
-}
-
 /* Where this lane's columns of its rows begin. */
 DEVICE struct part lane_part(const struct part *p)
 {

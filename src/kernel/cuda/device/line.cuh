@@ -99,7 +99,7 @@ DEVICE struct share walk_next(struct walk *walk, const struct cuda_span *span, c
         const i32 index = (i32)(walk->pos / line.n_leaves);
         if (index >= line.n_tiles) {
             walk->pos = 0;
-            if (++walk->seq < work->batch * work->n_passes && (walk->seq < walk->end_seq || walk->end_pos > 0))
+            if (++walk->seq < work->batch * span->n_passes && (walk->seq < walk->end_seq || walk->end_pos > 0))
                 walk->at = work->seqs[walk->seq];
             continue;
         }

@@ -107,13 +107,13 @@ DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
-    s->seq = w->batch * w->n_passes;
+    s->seq = w->batch * p->span.n_passes;
     s->cut.node_first = s->cut.unit_first = g;
     s->cut.node_leaf = 0;
     s->pos = 0;
     const i64 target = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
     if (g < w->n_groups && target < total) {
-        const i32 b = find_seq(w->cost, w->batch * w->n_passes, target);
+        const i32 b = find_seq(w->cost, w->batch * p->span.n_passes, target);
         const struct cuda_seq seq = w->seqs[b];
         const struct line line = line_of(&p->span, &seq);
         s->pos = g == 0 ? 0 : (target - w->cost[b]) / leaf_cost(&line);
@@ -127,7 +127,7 @@ DEVICE void set_off(const struct cuda_plan_args *p, i32 g)
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
     struct walk walk = { { 0, 0, 0, 0, 0 }, s->seq, s[1].seq, s->pos, s[1].pos };
-    if (s->seq < w->batch * w->n_passes)
+    if (s->seq < w->batch * p->span.n_passes)
         walk.at = w->seqs[s->seq];
     s->first = walk_next(&walk, &p->span, w);
     s->walk = walk;
@@ -138,7 +138,7 @@ DEVICE void link(const struct cuda_plan_args *p, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
-    if (s->seq >= w->batch * w->n_passes)
+    if (s->seq >= w->batch * p->span.n_passes)
         return;
     const struct cuda_seq seq = w->seqs[s->seq];
     const struct line line = line_of(&p->span, &seq);
@@ -160,8 +160,8 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
     __shared__ i64 warp_sums[PLAN_THREADS / 32];
     const struct cuda_work *w = &p.work;
     i64 total = 0;
-    const i32 n_lines = w->batch * w->n_passes;
-    for (i32 pass = 0; pass < w->n_passes; pass++)
+    const i32 n_lines = w->batch * p.span.n_passes;
+    for (i32 pass = 0; pass < p.span.n_passes; pass++)
         for (i32 first = 0; first < w->batch; first += PLAN_THREADS) {
             const i32 b = first + (i32)threadIdx.x, at = pass * w->batch + b;
             i64 cost = 0, before;

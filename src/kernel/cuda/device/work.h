@@ -111,7 +111,7 @@ struct cuda_start { /* of a group, all that its block needs to ask for its first
 
 /* What the plan kernel makes, in device memory. */
 struct cuda_work {
-    struct cuda_seq *seqs;     /* [n_passes][batch] */
+    struct cuda_seq *seqs;     /* [span.n_passes][batch] */
     i64 *cost;                 /* [n_passes * batch + 1] cost of all before */
     i64 *rows;                 /* [batch + 1] CSR: where a sequence's row of kv_indices begins */
     struct cuda_start *starts; /* [n_groups + 1] */
@@ -125,7 +125,7 @@ struct cuda_work {
     i32 n_nodes;     /* most nodes of a unit */
     i32 unit_stride; /* most units of a sequence: where few units can be, each has its own region of node slots; 0:
                           * a region is that of the group where the unit begins */
-    i32 n_passes;
+    i32 unused;
 };
 
 /* The shape of masks that decides which leaves a row tile sees. */
