@@ -258,6 +258,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--reps", type=int, default=0, help="repetitions; 0 = 20 for decode, 7 for prefill")
     parser.add_argument("--cases", default="", help="only cases whose name contains this")
+    parser.add_argument("--only", default="", help="only peers and types, 'NAME TYPE', with one of these, by commas")
     parser.add_argument("--long", action="store_true", help="prefill of 4096 tokens too")
     parser.add_argument("--pin", action="store_true", help="one CPU for each thread of a side: for an idle machine")
     parser.add_argument("--probe", required=True, help="libfolio_probe.so")
@@ -272,5 +273,5 @@ def run(name, kinds, prepare, options=None):
         os.sched_setaffinity(0, {min(ALL_CPUS)})
     for kind in kinds:
         for case in CASES + (LONG_CASES if options.long else []):
-            if options.cases in case.name:
+            if options.cases in case.name and any(x in f"{name} {kind}" for x in options.only.split(",")):
                 print(json.dumps(measure(name, case, kind, prepare, probe, options)), flush=True)

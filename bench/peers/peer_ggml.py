@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ggml's flash attention operator, from the libraries that the package pywhispercpp carries; K and V contiguous, f16.
+"""ggml's flash attention operator; K and V contiguous, f16.
 
-The package's build of ggml knows AVX2 and no later instructions; nobody has a newer one on the package index.
+Its libraries are those that the package pywhispercpp carries, whose build knows AVX2 and no later instructions, or the
+libggml-base.so and libggml-cpu.so of a build of one's own in the folder that FOLIO_GGML names.
 """
 import ctypes as C
 import glob
@@ -13,7 +14,8 @@ import numpy as np
 
 options = harness.arguments()
 F16, F32 = 1, 0
-LIBRARIES = os.path.join(sysconfig.get_path("purelib"), "pywhispercpp.libs", "libggml-{}-*.so*")
+FOLDER = os.environ.get("FOLIO_GGML") or os.path.join(sysconfig.get_path("purelib"), "pywhispercpp.libs")
+LIBRARIES = os.path.join(FOLDER, "libggml-{}[-.]*so*")
 base, cpu = (C.CDLL(glob.glob(LIBRARIES.format(name))[0], C.RTLD_GLOBAL) for name in ("base", "cpu"))
 
 
@@ -50,6 +52,7 @@ new_pool = declare(cpu, "ggml_threadpool_new", P, C.POINTER(Pool))
 plan_graph = declare(cpu, "ggml_graph_plan", Plan, P, C.c_int, P)
 compute = declare(cpu, "ggml_graph_compute", C.c_int, P, C.POINTER(Plan))
 declare(cpu, "ggml_cpu_init", None)()
+NOTE = "no pages; " + ("AVX-512" if declare(cpu, "ggml_cpu_has_avx512", C.c_int)() else "AVX2")
 how = pool_defaults(options.threads)
 pool = new_pool(C.byref(how))
 
@@ -98,7 +101,7 @@ def prepare(case, kind, q, k, v, n_layers):
 
     shape = (case.batch, case.q_len, harness.Q_HEADS, harness.DIM)
     read = lambda: np.frombuffer((C.c_float * rows).from_address(data_of(outs[last[0]])), np.float32)  # noqa: E731
-    ready = harness.Ready(run, lambda: read().reshape(shape).copy(), note="no pages; AVX2")
+    ready = harness.Ready(run, lambda: read().reshape(shape).copy(), note=NOTE)
     ready.kept = works
     return ready
 
