@@ -5,6 +5,7 @@ from with_torch import output, set_up, tensor
 
 options = harness.arguments()
 torch = set_up(options.threads)
+import torch._functorch.config  # noqa: E402
 import torch._inductor.config  # noqa: E402
 from torch.nn.attention.experimental._paged_attention import PagedAttention  # noqa: E402
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # noqa: E402
@@ -12,6 +13,9 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention 
 PAGE = 128
 # The compiler tries each instruction set in a process of its own, which can't load a torch without its CUDA libraries.
 torch._inductor.config.cpp.vec_isa_ok = True
+# Its cache on disk doesn't know how many threads a kernel was made for, and one made for fewer writes past its buffers.
+torch._inductor.config.fx_graph_cache = False
+torch._functorch.config.enable_autograd_cache = False
 
 
 def cache(case, kind, k, v, n_layers):
