@@ -17,6 +17,13 @@ struct dots {
     float *s; /* [n_padded][CHUNK] */
 };
 
+/* Where pages hold all heads of a slot together: should their heads take turns after one key of K, and a few of V?
+ * Memory is read faster so; but q, and o, are read more often. */
+static bool turns_by_slot(enum dtype dtype, i32 n_padded)
+{
+    return dtype == DTYPE_F32 || (n_padded == 1 && !VEC_HALVES && !dtype_is_quantised(dtype));
+}
+
 /* n_rows * n_keys <= VEC_ACCS; accumulators behind that stay 0. */
 INLINE void dots_step(vec *acc, i32 n_rows, i32 n_keys, const float *q, i64 q_stride, const vec *k)
 {
@@ -29,23 +36,24 @@ INLINE void dots_step(vec *acc, i32 n_rows, i32 n_keys, const float *q, i64 q_st
     }
 }
 
-/* Rows from `row` on against keys from `key` on. */
-INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, const struct dots *a, i32 head, i32 row,
-                       i32 key)
+/* The first of the heads, rows and keys that are at work. */
+struct dots_at {
+    i32 head, row, key;
+};
+
+/* acc += products of n_rows and n_keys of one head. */
+INLINE void dots_head(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, vec *acc, const struct dots *a,
+                      struct dots_at at)
 {
     const i32 bytes = element_bytes(dtype), a_line = 64 / bytes;
-    const float *q = a->q + ((i64)head * a->n_padded + row) * a->stride;
-    float *s = a->s + ((i64)head * a->n_padded + row) * CHUNK + key;
-    vec acc[VEC_ACCS], x[VEC_ACCS];
+    const float *q = a->q + ((i64)at.head * a->n_padded + at.row) * a->stride;
+    vec x[VEC_ACCS];
     const u8 *k[VEC_ACCS], *next[VEC_ACCS];
     UNROLL(16)
-    for (i32 i = 0; i < VEC_ACCS; i++)
-        acc[i] = vec_zero();
-    UNROLL(16)
     for (i32 t = 0; t < n_keys; t++) {
-        k[t] = a->k[key + t] + a->offset + head * a->head_stride;
+        k[t] = a->k[at.key + t] + a->offset + at.head * a->head_stride;
         if (prefetch)
-            next[t] = a->next[key + t] + head * a->head_stride;
+            next[t] = a->next[at.key + t] + at.head * a->head_stride;
     }
     i32 c = 0;
     for (; c + a_line <= a->d; c += a_line) {
@@ -69,32 +77,63 @@ INLINE void dots_block(enum dtype dtype, i32 n_rows, i32 n_keys, bool prefetch, 
             x[t] = left < 16 ? load_n(dtype, k[t] + (i64)c * bytes, left) : load_16(dtype, k[t] + (i64)c * bytes);
         dots_step(acc, n_rows, n_keys, q + c, a->stride, x);
     }
+}
+
+/* n_heads * n_rows * n_keys <= VEC_ACCS; accumulators behind that stay 0. */
+INLINE void dots_block(enum dtype dtype, i32 n_heads, i32 n_rows, i32 n_keys, bool prefetch, const struct dots *a,
+                       struct dots_at at)
+{
+    vec acc[VEC_ACCS];
     float sums[VEC_ACCS];
+    UNROLL(16)
+    for (i32 i = 0; i < VEC_ACCS; i++)
+        acc[i] = vec_zero();
+    UNROLL(16)
+    for (i32 h = 0; h < n_heads; h++)
+        dots_head(dtype, n_rows, n_keys, prefetch, acc + h * n_rows * n_keys, a,
+                  (struct dots_at){ at.head + h, at.row, at.key });
     vec_sums(acc, sums);
-    UNROLL(4)
-    for (i32 r = 0; r < n_rows; r++)
-        memcpy(s + r * CHUNK, sums + r * n_keys, (size_t)n_keys * sizeof *sums);
+    UNROLL(16)
+    for (i32 i = 0; i < n_heads * n_rows; i++) {
+        const i64 row = (i64)(at.head + i / n_rows) * a->n_padded + at.row + i % n_rows;
+        memcpy(a->s + row * CHUNK + at.key, sums + i * n_keys, (size_t)n_keys * sizeof *sums);
+    }
+}
+
+/* All rows of some heads. */
+INLINE void dots_rows(enum dtype dtype, i32 n_heads, i32 n_rows, i32 n_keys, const struct dots *a, struct dots_at at)
+{
+    dots_block(dtype, n_heads, n_rows, n_keys, true, a, at);
+    for (at.row = n_rows; at.row < a->n_padded; at.row += n_rows)
+        dots_block(dtype, n_heads, n_rows, n_keys, false, a, at);
+}
+
+/* n_keys of all heads by turns, n_heads at a time. */
+INLINE void dots_turns(enum dtype dtype, i32 n_heads, i32 n_rows, i32 n_keys, const struct dots *a)
+{
+    for (struct dots_at at = { 0 }; at.key < a->n_keys; at.key += n_keys) {
+        at.head = 0;
+        for (; at.head + n_heads <= a->n_heads; at.head += n_heads)
+            dots_rows(dtype, n_heads, n_rows, n_keys, a, at);
+        for (; n_heads > 1 && at.head < a->n_heads; at.head++)
+            dots_rows(dtype, 1, n_rows, n_keys, a, at);
+    }
 }
 
 #include "kernel/cpu/dots_halves_tmpl.h"
 
+/* Keys at once, or heads. */
+#define DOTS_AT_ONCE(rows) (VEC_ACCS / (rows) < 8 ? VEC_ACCS / (rows) : 8)
+
 INLINE void dots_of(enum dtype dtype, i32 block_rows, const struct dots *a)
 {
 #if VEC_HALVES
-    /* f32 of all heads is read faster from memory one slot at a time */
-    if (block_rows == 4 && !dtype_is_quantised(dtype) && (dtype != DTYPE_F32 || a->n_heads == 1)) {
+    if (block_rows == 4 && !dtype_is_quantised(dtype)) {
         dots_halves(dtype, a);
         return;
     }
 #endif
-    enum { AT_ONCE = VEC_ACCS };
-    const i32 n_keys = AT_ONCE / block_rows < 8 ? AT_ONCE / block_rows : 8;
-    for (i32 key = 0; key < a->n_keys; key += n_keys)
-        for (i32 head = 0; head < a->n_heads; head++) {
-            dots_block(dtype, block_rows, n_keys, true, a, head, 0, key);
-            for (i32 row = block_rows; row < a->n_padded; row += block_rows)
-                dots_block(dtype, block_rows, n_keys, false, a, head, row, key);
-        }
+    dots_turns(dtype, 1, block_rows, DOTS_AT_ONCE(block_rows), a);
 }
 
 #define FOLIO__DOTS(dtype, rows)                            \
@@ -110,9 +149,22 @@ FOLIO__DOTS_OF(DTYPE_E4M3)
 FOLIO__DOTS_OF(DTYPE_E5M2)
 FOLIO__DOTS_OF(DTYPE_I8)
 
+#define FOLIO__DOTS_BY_SLOT(dtype, rows)                            \
+    static void dots_by_slot_##dtype##_##rows(const struct dots *a) \
+    {                                                               \
+        dots_turns(dtype, DOTS_AT_ONCE(rows), rows, 1, a);          \
+    }
+FOLIO__DOTS_BY_SLOT(DTYPE_F32, 1)
+FOLIO__DOTS_BY_SLOT(DTYPE_F32, 2)
+FOLIO__DOTS_BY_SLOT(DTYPE_F32, 4)
+FOLIO__DOTS_BY_SLOT(DTYPE_F16, 1)
+FOLIO__DOTS_BY_SLOT(DTYPE_BF16, 1)
+
+typedef void dots_kernel(const struct dots *a);
+
 static void dots(enum dtype dtype, const struct dots *a)
 {
-    static void (*const by[6][3])(const struct dots *) = {
+    static dots_kernel *const by[6][3] = {
         { dots_DTYPE_F32_1, dots_DTYPE_F32_2, dots_DTYPE_F32_4 },
         { dots_DTYPE_F16_1, dots_DTYPE_F16_2, dots_DTYPE_F16_4 },
         { dots_DTYPE_BF16_1, dots_DTYPE_BF16_2, dots_DTYPE_BF16_4 },
@@ -120,5 +172,11 @@ static void dots(enum dtype dtype, const struct dots *a)
         { dots_DTYPE_E5M2_1, dots_DTYPE_E5M2_2, dots_DTYPE_E5M2_4 },
         { dots_DTYPE_I8_1, dots_DTYPE_I8_2, dots_DTYPE_I8_4 },
     };
-    by[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
+    static dots_kernel *const by_slot[6][3] = {
+        { dots_by_slot_DTYPE_F32_1, dots_by_slot_DTYPE_F32_2, dots_by_slot_DTYPE_F32_4 },
+        { dots_by_slot_DTYPE_F16_1 },
+        { dots_by_slot_DTYPE_BF16_1 },
+    };
+    const bool turns = a->n_heads > 1 && turns_by_slot(dtype, a->n_padded);
+    (turns ? by_slot : by)[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
 }

@@ -2,23 +2,25 @@
  * rows_chunk_tmpl.h: a chunk of keys in vectors of f32, and what is fetched meanwhile.
  *
  *   head by head    K of a head, then V; rows of a head lie together, or in runs
- *   in order        where pages hold all heads of a slot together: four slots at a time with all their heads, K of the
+ *   in order        where pages hold all heads of a slot together: a few slots at a time with all their heads, K of the
  *                   chunk, then V. A head's own rows would lie 2 or 4 KB apart, in a few sets of the first cache, and
  *                   memory would be read at half its speed
  *
  * Fetched is what will be used `lead` rows (slots, in order) later:  K 0 .. n-1, V 0 .. n-1, the next K 0 .. n-1 */
 
-enum { LEAD_BYTES_F32 = 8 * 1024, LEAD_BYTES_IN_ORDER = 16 * 1024 };
+enum { LEAD_BYTES_F32 = 8 * 1024, LEAD_BYTES_IN_ORDER = 16 * 1024, LEAD_BYTES_BY_SLOT = 24 * 1024 };
 
 struct rows_ahead_of {
     const u8 *k[CHUNK + 16], *v[CHUNK + 16]; /* [n_keys, rounded up to 16] while row t of K, of V is used */
 };
 
 /* Keys of V that are used before the next head's turn. All of o is loaded and stored for it, which half as wide vectors
- * feel twice; but twice as many f32 rows would not stay in the first cache. */
+ * feel twice; but what is used and what is fetched of all heads should stay in the first cache, beside o. */
 static i32 rows_visit_in_order(const struct rows_pass *pass)
 {
-    return VEC_HALVES && pass->args->v.dtype != DTYPE_F32 ? 8 : 4;
+    if (!turns_by_slot((enum dtype)pass->args->v.dtype, pass->n_padded))
+        return VEC_HALVES ? 8 : 4;
+    return pass->n_padded < 4 ? 1 : VEC_HALVES ? 4 : 2;
 }
 
 /* Rows, or slots, from one that is used to the one that is fetched; at least a chunk: the same of the next chunk. */
@@ -26,9 +28,12 @@ static i32 rows_lead(const struct rows_pass *pass)
 {
     const struct pages_view *k = &pass->args->k;
     const i64 row_bytes = (i64)k->head_dim * element_bytes((enum dtype)k->dtype);
+    const i64 slot_bytes = row_bytes * pass->n_heads;
+    if (pass->in_order && turns_by_slot((enum dtype)k->dtype, pass->n_padded))
+        return (i32)clamp_i64(LEAD_BYTES_BY_SLOT / slot_bytes, rows_visit_in_order(pass), CHUNK / 2);
     if (pass->in_order) /* no fewer than the keys that dots or weigh use of a head before the next head's turn */
-        return (i32)clamp_i64(LEAD_BYTES_IN_ORDER / (row_bytes * pass->n_heads),
-                              pass->n_padded < 4 ? 8 : rows_visit_in_order(pass), CHUNK / 2);
+        return (i32)clamp_i64(LEAD_BYTES_IN_ORDER / slot_bytes, pass->n_padded < 4 ? 8 : rows_visit_in_order(pass),
+                              CHUNK / 2);
     return k->dtype == DTYPE_F32 ? (i32)max_i64(LEAD_BYTES_F32 / row_bytes, 1) : CHUNK;
 }
 

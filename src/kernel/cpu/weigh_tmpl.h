@@ -90,13 +90,13 @@ INLINE void weigh_visits(enum dtype dtype, i32 block_rows, i32 n_vecs, const str
         }
 }
 
-/* f32 of heads that take turns: one line of each key at a time is read faster from memory than several. */
+/* f32 of heads that take turns: two lines of each key at a time are read faster from memory than four. */
 INLINE void weigh_of(enum dtype dtype, i32 block_rows, const struct weigh *a)
 {
     enum { AT_ONCE = VEC_ACCS };
     const i32 n_vecs = block_rows == 1 && AT_ONCE > 8 ? 8 : AT_ONCE / block_rows;
-    if (dtype == DTYPE_F32 && block_rows == 4 && n_vecs > 1 && a->n_heads > 1)
-        weigh_visits(dtype, block_rows, 1, a);
+    if (dtype == DTYPE_F32 && block_rows == 4 && n_vecs > 2 && a->n_heads > 1)
+        weigh_visits(dtype, block_rows, 2, a);
     else
         weigh_visits(dtype, block_rows, n_vecs, a);
 }
