@@ -123,13 +123,14 @@ static float *copy_out(const struct random_problem *p)
     return copy;
 }
 
-/* Level avx512_bf16 rounds q, and weights by block, to 16 bits: what a row that sees few keys can tell. */
+/* Levels avx512_bf16 and amx round weights, by block, to 16 bits where sequences are long, the first q too: what a row
+ * that sees few keys can tell. */
 static double allowed(const struct random_problem *p, folio_isa level, enum dtype dtype)
 {
     bool is_long = false;
     for (i32 b = 0; b < p->c.batch; b++)
         is_long = is_long || p->c.kv_lens[b] >= 512;
-    return is_long && dtype == DTYPE_I8 && level == FOLIO_ISA_AVX512_BF16 ? 2e-5 : 2e-6;
+    return is_long && dtype == DTYPE_I8 && level >= FOLIO_ISA_AVX512_BF16 ? 2e-5 : 2e-6;
 }
 
 /* Oracle on dequantised f32 pages = oracle on quantised pages = every level; levels with the same bits agree to the

@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  * rows_i8_amx_tmpl.h: the rows family's chunk in tiles of bytes, for pages of int8. As in rows_amx_tmpl.h pages feed it
- * as they lie; rows of q and of weights are whole numbers of 24 bits in a unit of their own, three signed digits of
- * base 256, and sums of products with each digit are exact:
+ * as they lie; rows of q and of weights are whole numbers in a unit of their own, signed digits of base 256, and sums
+ * of products with each digit are exact. Three digits are 24 bits, all that f32 has; for q they cost nothing. Weights
+ * of long sequences are two, whose rounding is lost among many keys:
  *
  *   S^T [16 keys][3 digits of 4 rows]    += K [16 keys][64 dims] * Q^T [16 fours of dims][3 digits of 4 rows]
- *   O   [4 slots of 4 rows][16 dims] x 3 += P [4 slots of 4 rows][16 keys][4] * V [16 keys][16 fours of dims]
+ *   O   [4 slots of 4 rows][16 dims] x 2 += P [4 slots of 4 rows][16 keys][4] * V [16 keys][16 fours of dims]
  *                                           a digit is alone in its slot of four, so slot j sums dims 4 n + j
  *
  * So o has dims 0, 4, 8 ... of each 64 first until the split is done. A unit of weights is of one row and chunk. */
 
 #if VEC_TILES
-enum { DIGIT_TILE = 16 * 16 /* words */, DIGITS = 3, DIGITS_MOST = 8355000 /* three reach 8355711 */ };
+enum {
+    DIGIT_TILE = 16 * 16, /* words */
+    DIGITS = 3,           /* the most */
+    DIGITS_MOST = 8355000 /* three reach 8355711 */,
+    TWO_DIGITS_MOST = 32639,
+    TWO_DIGITS_KEYS = 512 /* from this many on */
+};
 
 struct rows_i8 {
     struct tile_regs regs;
     i32 n_blocks;           /* of four rows */
     i32 k_steps, v_steps;   /* head dims / 64, rounded up */
+    i32 n_digits;           /* of weights */
     u32 *q;                 /* [n_heads][n_blocks][k_steps][16][DIGITS of 4 rows, last first; 4 zeros] */
     float *q_unit;          /* [n_heads][n_blocks * 4] */
     i32 *s[2];              /* [n_blocks][CHUNK][16] as q's columns, by turns */
@@ -50,6 +58,7 @@ static void rows_i8_begin(struct rows_pass *pass, i32 n_heads, float **scratch)
     i8->n_blocks = (pass->n_padded + 3) / 4;
     i8->k_steps = padded_64(args->k.head_dim) / 64;
     i8->v_steps = padded_64(args->v.head_dim) / 64;
+    i8->n_digits = pass->item->kv_len < TWO_DIGITS_KEYS ? 3 : 2;
     const i64 n_q = (i64)n_heads * i8->n_blocks * i8->k_steps * DIGIT_TILE,
               n_p = (i64)i8->n_blocks * GROUPS * DIGITS * DIGIT_TILE;
     i8->q = (void *)take(scratch, n_q);
@@ -73,12 +82,16 @@ static void rows_i8_begin(struct rows_pass *pass, i32 n_heads, float **scratch)
     tile_config(&i8->regs, &shapes);
 }
 
-/* x in whole numbers of up to DIGITS_MOST: what to multiply by, and the unit that it makes. 0 and NaN stay what they
- * are. */
-static inline float unit_of(float largest, float *factor)
+static inline float digits_most(i32 n_digits)
 {
-    *factor = largest > 0.0f ? (float)DIGITS_MOST / largest : 0.0f;
-    return largest / (float)DIGITS_MOST;
+    return n_digits == 2 ? (float)TWO_DIGITS_MOST : (float)DIGITS_MOST;
+}
+
+/* x in whole numbers of n_digits: what to multiply by, and the unit that it makes. 0 and NaN stay what they are. */
+static inline float unit_of(float largest, i32 n_digits, float *factor)
+{
+    *factor = largest > 0.0f ? digits_most(n_digits) / largest : 0.0f;
+    return largest / digits_most(n_digits);
 }
 
 /* A query vector of kv head `head` of the pass into its columns of Q^T. */
@@ -93,7 +106,7 @@ static void rows_i8_load_q(const struct rows_pass *pass, i32 head, i32 row, cons
         top = vec_max(vec_abs(vec_load(x + c)), top);
         nothing = vec_add(nothing, vec_nothing_of(vec_load(x + c)));
     }
-    i8->q_unit[head * n_blocks * 4 + row] = unit_of(vec_max_lane(top), &factor) + vec_sum(nothing);
+    i8->q_unit[head * n_blocks * 4 + row] = unit_of(vec_max_lane(top), DIGITS, &factor) + vec_sum(nothing);
     u32 *q = i8->q + ((i64)head * n_blocks + row / 4) * i8->k_steps * DIGIT_TILE + row % 4;
     for (i32 c = 0; c < d; c += 16) {
         u32 fours[DIGITS][4];
@@ -193,16 +206,16 @@ static void rows_i8_dots(const struct rows_pass *pass, const struct rows_step *s
 }
 
 /* Weights of four rows times scales of V -> digits and units. */
-static void rows_i8_four_digits(const struct rows_i8 *i8, i32 block, const vec w[8], vec nothing)
+INLINE void rows_i8_four_digits(i32 n_digits, const struct rows_i8 *i8, i32 block, const vec w[8], vec nothing)
 {
     vec top = vec_zero();
     UNROLL(8)
     for (i32 i = 0; i < 8; i++)
         top = vec_max(w[i], top);
     top = vec_four_max(top);
-    const vec most = vec_set1((float)DIGITS_MOST);
+    const vec most = vec_set1(digits_most(n_digits));
     const vec factor = vec_select(vec_less(vec_zero(), top), vec_div(most, top), vec_zero());
-    vec_store_n(i8->p_unit + 4 * block, vec_add(vec_mul(top, vec_set1(1.0f / (float)DIGITS_MOST)), nothing), 4);
+    vec_store_n(i8->p_unit + 4 * block, vec_add(vec_mul(top, vec_set1(1.0f / digits_most(n_digits))), nothing), 4);
     UNROLL(2)
     for (i32 group = 0; group < GROUPS; group++) {
         vec x[4], rows[4];
@@ -213,7 +226,7 @@ static void rows_i8_four_digits(const struct rows_i8 *i8, i32 block, const vec w
         u32 *p = i8->p + ((i64)block * GROUPS + group) * DIGITS * DIGIT_TILE;
         UNROLL(4)
         for (i32 r = 0; r < 4; r++)
-            vec_store_digit_slots(p + r * 16, rows[r]);
+            vec_store_digit_slots(p + r * 16, rows[r], n_digits);
     }
 }
 
@@ -242,7 +255,10 @@ static void rows_i8_four(const struct rows_pass *pass, i32 head, i32 slot, i32 b
     vec_store(sum, sums);
     for (i32 r = 0; r < 4; r++)
         pass->l[(row + r) * 16] += sum[r];
-    rows_i8_four_digits(i8, block, x, vec_nothing_of(sums));
+    if (i8->n_digits == 2)
+        rows_i8_four_digits(2, i8, block, x, vec_nothing_of(sums));
+    else
+        rows_i8_four_digits(3, i8, block, x, vec_nothing_of(sums));
 }
 
 /* S^T -> s [rows][CHUNK], dot products as they are. */
@@ -277,10 +293,10 @@ static void rows_i8_digits(const struct rows_pass *pass, const struct rows_step 
             top = vec_max(vec_load(s + 16 * group), top);
             nothing = vec_add(nothing, vec_nothing_of(vec_load(s + 16 * group)));
         }
-        i8->p_unit[r] = unit_of(vec_max_lane(top), &factor) + vec_sum(nothing);
+        i8->p_unit[r] = unit_of(vec_max_lane(top), i8->n_digits, &factor) + vec_sum(nothing);
         for (i32 group = 0; group < n_groups; group++) {
             u32 *p = i8->p + ((i64)(r / 4) * GROUPS + group) * DIGITS * DIGIT_TILE + r % 4 * 16;
-            vec_store_digit_slots(p, vec_mul(vec_load(s + 16 * group), vec_set1(factor)));
+            vec_store_digit_slots(p, vec_mul(vec_load(s + 16 * group), vec_set1(factor)), i8->n_digits);
         }
     }
 }

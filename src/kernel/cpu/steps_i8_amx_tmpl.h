@@ -3,7 +3,7 @@
 
 #if VEC_TILES
 /* o += unit * sums of a block. */
-static void rows_i8_add_block(const struct rows_pass *pass, i32 block)
+INLINE void rows_i8_add_block(i32 n_digits, const struct rows_pass *pass, i32 block)
 {
     const struct rows_i8 *i8 = pass->i8;
     const i32 *sums = i8->sums + (i64)block * i8->v_steps * DIGITS * DIGIT_TILE;
@@ -14,7 +14,7 @@ static void rows_i8_add_block(const struct rows_pass *pass, i32 block)
             UNROLL(4)
         for (i32 part = 0; part < 4; part++) {
             float *at = o + 64 * c + 16 * part;
-            const vec sum = vec_row_of_digits(sums + c * DIGITS * DIGIT_TILE, 4 * part + r);
+            const vec sum = vec_row_of_digits(sums + c * DIGITS * DIGIT_TILE, 4 * part + r, n_digits);
             vec_store(at, vec_fma(sum, unit, vec_load(at)));
         }
     }
@@ -23,8 +23,12 @@ static void rows_i8_add_block(const struct rows_pass *pass, i32 block)
 /* Sums that are still to be added. */
 static void rows_i8_add(const struct rows_pass *pass)
 {
-    for (i32 block = 0; pass->i8->is_sum && block < pass->i8->n_blocks; block++)
-        rows_i8_add_block(pass, block);
+    const struct rows_i8 *i8 = pass->i8;
+    for (i32 block = 0; i8->is_sum && block < i8->n_blocks; block++)
+        if (i8->n_digits == 2)
+            rows_i8_add_block(2, pass, block);
+        else
+            rows_i8_add_block(3, pass, block);
     pass->i8->is_sum = false;
 }
 
@@ -46,6 +50,7 @@ static void rows_i8_weigh(const struct rows_pass *pass, const struct amx_values 
                           const struct amx_ahead *ahead)
 {
     struct rows_i8 *i8 = pass->i8;
+    const bool three = i8->n_digits == 3;
     for (i32 block = 0; block < i8->n_blocks; block++)
         for (i32 c = 0; c < i8->v_steps; c++) {
             i32 *sums = i8->sums + ((i64)block * i8->v_steps + c) * DIGITS * DIGIT_TILE;
@@ -62,12 +67,16 @@ static void rows_i8_weigh(const struct rows_pass *pass, const struct amx_values 
                 tile_dot_i8(&i8->regs, 5, 0, 4);
                 tile_load(&i8->regs, 1, p + DIGIT_TILE, 64);
                 tile_dot_i8(&i8->regs, 6, 1, 4);
-                tile_load(&i8->regs, 3, p + 2 * DIGIT_TILE, 64);
-                tile_dot_i8(&i8->regs, 7, 3, 4);
+                if (three) {
+                    tile_load(&i8->regs, 3, p + 2 * DIGIT_TILE, 64);
+                    tile_dot_i8(&i8->regs, 7, 3, 4);
+                }
             }
             tile_store(&i8->regs, 5, sums, 64);
             tile_store(&i8->regs, 6, sums + DIGIT_TILE, 64);
-            tile_store(&i8->regs, 7, sums + 2 * DIGIT_TILE, 64);
+            if (three) {
+                tile_store(&i8->regs, 7, sums + 2 * DIGIT_TILE, 64);
+            }
         }
     i8->sum_head = values->head;
     i8->is_sum = true;

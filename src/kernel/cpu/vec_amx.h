@@ -31,6 +31,15 @@ static inline void vec_fetch_kb_far(const u8 *p)
     __asm__ volatile(FOLIO__FETCH_16("prefetcht1") : : "r"(p));
 }
 
+/* Bytes [at, at + 512) of two places. */
+static inline void vec_fetch_halves(const u8 *a, const u8 *b, i64 at)
+{
+    __asm__ volatile(FOLIO__FETCH_4("prefetcht0", 0, "(%0,%2)") FOLIO__FETCH_4("prefetcht0", 256, "(%0,%2)")
+                         FOLIO__FETCH_4("prefetcht0", 0, "(%1,%2)") FOLIO__FETCH_4("prefetcht0", 256, "(%1,%2)")
+                     :
+                     : "r"(a), "r"(b), "r"(at));
+}
+
 /* Bytes [at, at + 256) of four places. */
 static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
 {
@@ -119,10 +128,13 @@ static inline vec vec_of_digits(__m512i first, __m512i middle, __m512i last)
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_set1_ps(65536.0f), _mm512_cvtepi32_ps(low));
 }
 
-/* digits [3][16][16], from row `row` of each, last digit first */
-static inline vec vec_row_of_digits(const i32 *digits, i32 row)
+/* digits [n: 2 or 3][16][16], from row `row` of each, last digit first */
+static inline vec vec_row_of_digits(const i32 *digits, i32 row, i32 n)
 {
     const i32 *last = digits + row * 16;
+    if (n == 2)
+        return _mm512_cvtepi32_ps(
+            _mm512_add_epi32(_mm512_slli_epi32(_mm512_loadu_si512(last + 256), 8), _mm512_loadu_si512(last)));
     return vec_of_digits(_mm512_loadu_si512(last + 512), _mm512_loadu_si512(last + 256), _mm512_loadu_si512(last));
 }
 
@@ -144,12 +156,12 @@ static inline __m512i vec_digits(vec a)
     return _mm512_xor_si512(_mm512_add_epi32(_mm512_cvtps_epi32(a), half), half);
 }
 
-/* digits [3][4 slots][4][16]: each digit in each byte of a word, zeros beside it; last digit first. */
-static inline void vec_store_digit_slots(u32 *digits, vec a)
+/* digits [n: 2 or 3][4 slots][4][16]: each digit in each byte of a word, zeros beside it; last digit first. */
+static inline void vec_store_digit_slots(u32 *digits, vec a, i32 n)
 {
     const __m512i x = vec_digits(a), byte = _mm512_set1_epi32(0xff);
     UNROLL(3)
-    for (i32 i = 0; i < 3; i++) {
+    for (i32 i = 0; i < n; i++) {
         const __m512i digit = _mm512_and_si512(i == 0 ? x : _mm512_srli_epi32(x, 8 * (u32)i), byte);
         _mm512_storeu_si512(digits + 256 * i, digit);
         _mm512_storeu_si512(digits + 256 * i + 64, _mm512_slli_epi32(digit, 8));

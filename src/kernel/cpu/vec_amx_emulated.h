@@ -87,6 +87,13 @@ static inline void vec_fetch_kb_far(const u8 *p)
     __builtin_prefetch(p + i * 64, 0, 2);
 }
 
+/* Bytes [at, at + 512) of two places. */
+static inline void vec_fetch_halves(const u8 *a, const u8 *b, i64 at)
+{
+    FOLIO__LANES
+    __builtin_prefetch((i < 8 ? a : b) + at + i % 8 * 64, 0, 3);
+}
+
 /* Bytes [at, at + 256) of four places. */
 static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
 {
@@ -178,12 +185,12 @@ static inline float lane_of_digits(i32 first, i32 middle, i32 last)
     return fmaf((float)first, 65536.0f, (float)(middle * 256 + last));
 }
 
-/* digits [3][16][16], from row `row` of each, last digit first */
-static inline vec vec_row_of_digits(const i32 *digits, i32 row)
+/* digits [n: 2 or 3][16][16], from row `row` of each, last digit first */
+static inline vec vec_row_of_digits(const i32 *digits, i32 row, i32 n)
 {
     vec r;
     FOLIO__LANES
-    r.x[i] = lane_of_digits(digits[512 + row * 16 + i], digits[256 + row * 16 + i], digits[row * 16 + i]);
+    r.x[i] = lane_of_digits(n == 3 ? digits[512 + row * 16 + i] : 0, digits[256 + row * 16 + i], digits[row * 16 + i]);
     return r;
 }
 
@@ -206,11 +213,11 @@ static inline u32 lane_digits(float x)
     return ((u32)whole + 0x808080u) ^ 0x808080u;
 }
 
-/* digits [3][4 slots][4][16]: each digit in each byte of a word, zeros beside it; last digit first. */
-static inline void vec_store_digit_slots(u32 *digits, vec a)
+/* digits [n: 2 or 3][4 slots][4][16]: each digit in each byte of a word, zeros beside it; last digit first. */
+static inline void vec_store_digit_slots(u32 *digits, vec a, i32 n)
 {
     FOLIO__LANES
-    for (i32 digit = 0; digit < 3; digit++)
+    for (i32 digit = 0; digit < n; digit++)
         for (i32 slot = 0; slot < 4; slot++)
             digits[256 * digit + 64 * slot + i] = (lane_digits(a.x[i]) >> (8 * digit) & 0xff) << (8 * slot);
 }
