@@ -32,11 +32,11 @@ INLINE vec rows_four_follow(const struct rows_pass *pass, i64 row, vec top)
 }
 
 /* Rows `first` .. first + 3 of n_rows. */
-INLINE void rows_amx_four(const struct rows_pass *pass, i32 head, i32 slot, i32 first, i32 n_rows)
+INLINE void rows_amx_four(const struct rows_pass *pass, i32 head, i32 first, i32 n_rows)
 {
     const struct rows_amx *amx = pass->amx;
     const i64 row = (i64)head * n_rows + first;
-    const float *s = amx->s[slot] + first;
+    const float *s = amx->s + first;
     vec x[8], sums = vec_zero(), top = vec_set1(-INFINITY);
     UNROLL(8)
     for (i32 i = 0; i < 8; i++) {
@@ -65,13 +65,13 @@ INLINE void rows_amx_four(const struct rows_pass *pass, i32 head, i32 slot, i32 
     }
 }
 
-static void rows_amx_fours(const struct rows_pass *pass, i32 head, i32 slot)
+static void rows_amx_fours(const struct rows_pass *pass, i32 head)
 {
     if (pass->n_rows == 4) {
-        rows_amx_four(pass, head, slot, 0, 4);
+        rows_amx_four(pass, head, 0, 4);
         return;
     }
     for (i32 first = 0; first < pass->n_rows; first += 4)
-        rows_amx_four(pass, head, slot, first, pass->n_rows);
+        rows_amx_four(pass, head, first, pass->n_rows);
 }
 #endif

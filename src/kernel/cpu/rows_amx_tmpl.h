@@ -27,13 +27,10 @@ struct amx_values {
 
 struct rows_amx {
     struct tile_regs regs;
-    i32 n_blocks, n_rows;   /* of rows; rows a block, <= 16 */
-    i32 k_steps, v_steps;   /* head dims / 32, rounded up */
-    u32 *q;                 /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
-    float *s[2];            /* [CHUNK][n_rows] of a block, by turns */
-    i32 slot;               /* of s, for the step at work */
-    struct amx_values left; /* of a whole step: scores made, weights and values still to do */
-    bool is_left;
+    i32 n_blocks, n_rows;          /* of rows; rows a block, <= 16 */
+    i32 k_steps, v_steps;          /* head dims / 32, rounded up */
+    u32 *q;                        /* [n_heads][n_blocks][k_steps][16][n_rows] pairs */
+    float *s;                      /* [CHUNK][n_rows] of a block */
     i32 whole_begin, whole_end;    /* keys of the block at work that all rows see, where rows go by fours; else none */
     u32 *p;                        /* [2 slots][GROUPS][n_blocks * n_rows][16] */
     u16 *k_copy, *v_copy;          /* [GROUPS][16][k_steps * 32], [GROUPS][16][v_steps * 32] */
@@ -45,8 +42,8 @@ static i64 rows_amx_floats(const struct attend_args *args, i32 n_heads, i32 n_pa
 {
     const i64 k = padded_32(args->k.head_dim), v = padded_32(args->v.head_dim);
     const i64 arrays =
-        (i64)n_heads * n_padded * k / 2 + 2 * CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + GROUPS * 8 * (k + v);
-    return (i64)sizeof(struct rows_amx) / 4 + arrays + 7 * 16;
+        (i64)n_heads * n_padded * k / 2 + CHUNK * n_padded + 2 * GROUPS * 16 * n_padded + GROUPS * 8 * (k + v);
+    return (i64)sizeof(struct rows_amx) / 4 + arrays + 6 * 16;
 }
 
 static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_heads, i32 n_padded, float **scratch)
@@ -57,10 +54,7 @@ static struct rows_amx *rows_amx_begin(const struct attend_args *args, i32 n_hea
     amx->k_steps = padded_32(args->k.head_dim) / 32;
     amx->v_steps = padded_32(args->v.head_dim) / 32;
     amx->q = (void *)take(scratch, (i64)n_heads * n_padded * amx->k_steps * 16);
-    amx->s[0] = take(scratch, CHUNK * amx->n_rows);
-    amx->s[1] = take(scratch, CHUNK * amx->n_rows);
-    amx->slot = 0;
-    amx->is_left = false;
+    amx->s = take(scratch, CHUNK * amx->n_rows);
     amx->p = (void *)take(scratch, 2 * GROUPS * 16 * n_padded);
     amx->k_copy = (void *)take(scratch, GROUPS * 8 * amx->k_steps * 32);
     amx->v_copy = (void *)take(scratch, GROUPS * 8 * amx->v_steps * 32);
@@ -172,7 +166,7 @@ static void rows_amx_transpose(const struct rows_amx *amx, float *s, i32 group)
 {
     vec x[16];
     for (i32 i = 0; i < 16; i++)
-        x[i] = vec_load_n(amx->s[amx->slot] + (16 * group + i) * amx->n_rows, amx->n_rows);
+        x[i] = vec_load_n(amx->s + (16 * group + i) * amx->n_rows, amx->n_rows);
     vec_transpose(x);
     for (i32 r = 0; r < amx->n_rows; r++)
         vec_store(s + r * CHUNK + 16 * group, x[r]);
@@ -196,7 +190,7 @@ static void rows_amx_dots(const struct rows_pass *pass, const struct rows_step *
                 tile_load(&amx->regs, 1, q + c * q_words, 4 * amx->n_rows);
                 tile_dot_bf16(&amx->regs, 2, 0, 1);
             }
-            tile_store(&amx->regs, 2, amx->s[amx->slot] + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
+            tile_store(&amx->regs, 2, amx->s + (i64)16 * group * amx->n_rows, 4 * amx->n_rows);
             rows_amx_transpose(amx, pass->s + (i64)block * amx->n_rows * CHUNK, group);
         }
     }
@@ -214,7 +208,6 @@ static void rows_amx_round(const struct rows_pass *pass)
         }
 }
 
-/* ahead NULL: nothing to fetch. */
 static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values *values, const struct amx_ahead *ahead)
 {
     struct rows_amx *amx = pass->amx;
@@ -227,7 +220,7 @@ static void rows_amx_weigh(const struct rows_pass *pass, const struct amx_values
             tile_load(&amx->regs, 6, o + 16, stride);
             for (i32 g = values->first; g < values->last; g++) {
                 const u32 *p = amx->p + (g * pass->n_padded + row) * 16;
-                if (block == 0 && ahead)
+                if (block == 0)
                     rows_amx_fetch(ahead, g, c, amx->v_steps);
                 tile_load(&amx->regs, 4, (const u8 *)values->v[g].at + 64 * c, values->v[g].stride);
                 tile_load(&amx->regs, 3, p, 64);
@@ -250,31 +243,16 @@ static void rows_amx_find_values(struct amx_values *values, const struct rows_pa
         values->v[g] = rows_amx_v(pass, step, step->at + 16 * g, begin - 16 * g, step->n - 16 * g, g);
 }
 
-/* Weights of a whole step of kv head `head`, from s[slot]; fours_amx_tmpl.h. */
-static void rows_amx_fours(const struct rows_pass *pass, i32 head, i32 slot);
-
-/* Weights and values of the step that was left. */
-static void rows_amx_finish(const struct rows_pass *pass)
-{
-    struct rows_amx *amx = pass->amx;
-    if (!amx->is_left)
-        return;
-    rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
-    rows_amx_weigh(pass, &amx->left, NULL);
-    amx->is_left = false;
-}
-
 /* A step of fours of rows that see all its keys; whole_amx_tmpl.h. */
 static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step *step);
 
 static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step *step)
 {
-    struct rows_amx *amx = pass->amx;
+    const struct rows_amx *amx = pass->amx;
     if (step->n == CHUNK && step->at >= amx->whole_begin && step->at + CHUNK <= amx->whole_end) {
         rows_amx_whole(pass, step);
         return;
     }
-    rows_amx_finish(pass);
     rows_amx_dots(pass, step);
     rows_weights(pass, step);
     if (pass->careful) {
@@ -293,7 +271,6 @@ static void rows_amx_chunk(const struct rows_pass *pass, const struct rows_step 
 /* The split is done: dims of o in their order. */
 static void rows_amx_in_order(const struct rows_pass *pass)
 {
-    rows_amx_finish(pass);
     for (i64 row = 0; row < (i64)pass->n_heads * pass->n_padded; row++)
         for (i32 c = 0; c < pass->v_pad; c += 32) {
             float *o = pass->o + row * pass->v_pad + c;

@@ -3,33 +3,33 @@
  * product needs lies in registers, which no barrier between tiles makes the compiler read again. */
 
 #if VEC_TILES
-/* How a whole step fetches: four places side by side; K, then V, into the second level; runs one behind the other; or
- * row by row. */
+/* How a whole step fetches: V of the step while K is used, then K of the next while V is, two places side by side; K,
+ * then V of the block after, into the second level; runs one behind the other; or row by row. */
 enum amx_fetch { FETCH_PLACES, FETCH_TWO, FETCH_RUNS, FETCH_ROWS };
 
-/* The KB number i of the step. */
-INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 i)
+/* What is fetched while K is used, or while V is: half a KB of two places at a time. */
+struct amx_half {
+    const u8 *a, *b;
+    i64 step; /* bytes of a place at a time, where it is two */
+};
+
+/* Runs `first` and the one behind it. */
+INLINE struct amx_half amx_half_of(const struct amx_runs *runs, i32 first)
+{
+    const bool apart = runs->step == 256;
+    return (struct amx_half){ runs->run[first], apart ? runs->run[first + 1] : runs->run[first] + 512,
+                              apart ? 512 : 1024 };
+}
+
+/* Its KB number i. */
+INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const struct amx_half *half, i64 i)
 {
     if (how == FETCH_PLACES)
-        vec_fetch_quarters(places[0], places[1], places[2], places[3], i * step);
+        vec_fetch_halves(half->a, half->b, i * half->step);
+    else if (how == FETCH_TWO)
+        vec_fetch_kb_far(half->a + 1024 * i);
     else if (how == FETCH_RUNS)
         rows_amx_fetch_runs(runs);
-}
-
-/* The same while K is used, n KB of 2 n; and while V is. */
-INLINE void amx_fetch_first(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 i)
-{
-    if (how == FETCH_TWO)
-        vec_fetch_kb_far(places[0] + 1024 * i);
-    amx_fetch_kb(how, runs, places, step, i);
-}
-
-INLINE void amx_fetch_second(enum amx_fetch how, struct amx_runs *runs, const u8 *const places[4], i64 step, i64 n,
-                             i64 i)
-{
-    if (how == FETCH_TWO)
-        vec_fetch_kb_far(places[GROUPS] + 1024 * i);
-    amx_fetch_kb(how, runs, places, step, n + i);
 }
 
 /* S^T as it comes: two groups of keys meet a tile of Q^T. */
@@ -42,9 +42,8 @@ INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass
     const i64 a_stride = k0.stride, b_stride = k1.stride, q_words = (i64)16 * amx->n_rows, q_stride = 4 * amx->n_rows;
     const i32 n = amx->k_steps;
     const u32 *q = amx->q + (i64)step->head * n * q_words;
-    float *s = amx->s[amx->slot];
-    const u8 *const places[4] = { runs->run[0], runs->run[1], runs->run[2], runs->run[3] };
-    const i64 bytes = runs->step;
+    float *s = amx->s;
+    const struct amx_half half = amx_half_of(runs, 0);
     struct amx_ahead ahead;
     if (how == FETCH_ROWS)
         rows_amx_look_ahead(&ahead, pass, step, false);
@@ -53,11 +52,11 @@ INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass
     for (i32 c = 0; c < n; c++, q += q_words) {
         for (i32 g = 0; how == FETCH_ROWS && g < GROUPS; g++)
             rows_amx_fetch(&ahead, g, c, n);
-        amx_fetch_first(how, runs, places, bytes, 2 * c);
+        amx_fetch_kb(how, runs, &half, 2 * c);
         tile_load(&amx->regs, 1, q, q_stride);
         tile_load(&amx->regs, 0, a + 64 * c, a_stride);
         tile_dot_bf16(&amx->regs, 2, 0, 1);
-        amx_fetch_first(how, runs, places, bytes, 2 * c + 1);
+        amx_fetch_kb(how, runs, &half, 2 * c + 1);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_dot_bf16(&amx->regs, 7, 4, 1);
     }
@@ -65,28 +64,28 @@ INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass
     tile_store(&amx->regs, 7, s + q_words, q_stride);
 }
 
-/* o += weights times values of the step that was left; the second half of what is fetched. */
-INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pass, struct amx_runs *runs)
+/* o += weights times values; the second half of what is fetched. */
+INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pass, const struct amx_values *values,
+                                 struct amx_runs *runs)
 {
     struct rows_amx *amx = pass->amx;
-    const u8 *a = amx->left.v[0].at, *b = amx->left.v[1].at;
-    const i64 a_stride = amx->left.v[0].stride, b_stride = amx->left.v[1].stride;
+    const u8 *a = values->v[0].at, *b = values->v[1].at;
+    const i64 a_stride = values->v[0].stride, b_stride = values->v[1].stride;
     const i64 stride = pass->v_pad * (i64)sizeof(float), p_words = (i64)16 * amx->n_rows;
     const i32 n = amx->v_steps;
-    float *o = pass->o + (i64)amx->left.head * pass->n_padded * pass->v_pad;
+    float *o = pass->o + (i64)values->head * pass->n_padded * pass->v_pad;
     const u32 *p = amx->p;
-    const u8 *const places[4] = { runs->run[0], runs->run[1], runs->run[2], runs->run[3] };
-    const i64 bytes = runs->step;
+    const struct amx_half half = amx_half_of(runs, GROUPS);
     for (i32 c = 0; c < n; c++, o += 32) {
         tile_load(&amx->regs, 5, o, stride);
         tile_load(&amx->regs, 6, o + 16, stride);
-        amx_fetch_second(how, runs, places, bytes, 2 * n, 2 * c);
+        amx_fetch_kb(how, runs, &half, 2 * c);
         tile_load(&amx->regs, 4, a + 64 * c, a_stride);
         tile_load(&amx->regs, 3, p, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
         tile_load(&amx->regs, 3, p + 2 * p_words, 64);
         tile_dot_bf16(&amx->regs, 6, 3, 4);
-        amx_fetch_second(how, runs, places, bytes, 2 * n, 2 * c + 1);
+        amx_fetch_kb(how, runs, &half, 2 * c + 1);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_load(&amx->regs, 3, p + p_words, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
@@ -100,27 +99,20 @@ INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pas
 INLINE void rows_amx_whole_of(enum amx_fetch how, const struct rows_pass *pass, const struct rows_step *step,
                               struct amx_runs *runs)
 {
-    struct rows_amx *amx = pass->amx;
+    struct amx_values values;
+    rows_amx_find_values(&values, pass, step);
     rows_amx_dots_whole(how, pass, step, runs);
-    if (amx->is_left)
-        rows_amx_fours(pass, amx->left.head, 1 - amx->slot);
-    if (amx->is_left && how != FETCH_ROWS)
-        rows_amx_weigh_whole(how, pass, runs);
-    else if (amx->is_left) {
-        struct amx_ahead ahead;
-        rows_amx_look_ahead(&ahead, pass, step, true);
-        rows_amx_weigh(pass, &amx->left, &ahead);
-    } else {
-        const i32 n = 2 * amx->k_steps;
-        for (i32 i = 0; i < n; i++)
-            amx_fetch_second(how, runs, runs->run, runs->step, n, i);
+    rows_amx_fours(pass, step->head);
+    if (how != FETCH_ROWS) {
+        rows_amx_weigh_whole(how, pass, &values, runs);
+        return;
     }
-    rows_amx_find_values(&amx->left, pass, step);
-    amx->is_left = true;
-    amx->slot = 1 - amx->slot;
+    struct amx_ahead ahead;
+    rows_amx_look_ahead(&ahead, pass, step, true);
+    rows_amx_weigh(pass, &values, &ahead);
 }
 
-/* Its weights wait for the next step's scores, so that a core has tile products to do meanwhile. */
+/* A step of fours of rows that see all its keys. */
 static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step *step)
 {
     struct amx_runs runs = { .end = 0 };
