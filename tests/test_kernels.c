@@ -212,6 +212,22 @@ static void groups(void **state)
         }
 }
 
+/* Heads that lie together in a slot take turns, several at a time: full sets of them, and what is left. */
+static void kv_heads(void **state)
+{
+    (void)state;
+    static const i32 counts[] = { 4, 5, 8, 9, 17 };
+    for (size_t i = 0; i < COUNT_OF(counts); i++)
+        for (i32 group = 1; group <= 8; group += group < 4 ? 1 : 4) {
+            struct kernel_case c = plain(1, 77);
+            c.n_kv_heads = counts[i];
+            c.group = group;
+            c.d = 24 + 16 * (i32)(i % 2);
+            c.gaps = i & 1;
+            check(&c);
+        }
+}
+
 static void page_sizes(void **state)
 {
     (void)state;
@@ -360,9 +376,16 @@ int main(void)
     mallopt(M_MMAP_THRESHOLD, 1 << 28); /* else every scratch is a mapping, and its page faults take most of the time */
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lengths),     cmocka_unit_test(head_dims), cmocka_unit_test(groups),
-        cmocka_unit_test(page_sizes),  cmocka_unit_test(dtypes),    cmocka_unit_test(windows_and_alignment),
-        cmocka_unit_test(features),    cmocka_unit_test(scales),    cmocka_unit_test(equal_scores_average_exactly),
+        cmocka_unit_test(lengths),
+        cmocka_unit_test(head_dims),
+        cmocka_unit_test(groups),
+        cmocka_unit_test(kv_heads),
+        cmocka_unit_test(page_sizes),
+        cmocka_unit_test(dtypes),
+        cmocka_unit_test(windows_and_alignment),
+        cmocka_unit_test(features),
+        cmocka_unit_test(scales),
+        cmocka_unit_test(equal_scores_average_exactly),
         cmocka_unit_test(huge_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
