@@ -164,6 +164,7 @@ void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_probl
     plan->shared_bytes = (size_t)(1024 + plan->decode.n_slots * slot_bytes(key) +
                                   other_bytes(key, plan->span.tile_rows, plan->decode.n_parts));
     plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);
+    plan->work.can_claim = key->rows == 8;
 }
 
 /* {64 elements, slots, dim / 64, heads, pages}: a box is some tokens of one head. Of fine boxes slots come after

@@ -44,15 +44,16 @@ static folio_status generic_geometry(struct cuda_plan *plan, const struct cuda_p
     i32 per_sm = 1;
     CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, plan->attend_function, plan->block, plan->shared_bytes));
     plan->work.n_groups = (i32)max_i64(1, (i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads);
+    plan->work.can_claim = 0;
     return FOLIO_OK;
 }
 
-/* Most nodes of a unit: up to 16 short leaves, else as many long ones as it takes; one more where it begins inside a
- * node. */
+/* Most nodes of a unit: one of up to 16 leaves, up to 16 of 4, or as many of 16 as it takes; one more where it begins
+ * inside a node. */
 static i64 max_nodes(const struct cuda_plan *plan)
 {
-    const i64 leaves = max_i64(NODE_LEAVES, ceil_div(plan->max_kv_len, plan->span.max_leaf));
-    return ceil_div(leaves, NODE_LEAVES) + 1;
+    const i64 leaves = ceil_div(plan->max_kv_len, plan->span.max_leaf);
+    return plan->max_kv_len <= SHORT_UNIT ? 2 : max_i64(NODE_LEAVES, ceil_div(leaves, NODE_LEAVES)) + 1;
 }
 
 /* Byte offsets in the block; *at moves on. */
@@ -92,8 +93,8 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
         plan->copy_at[i] = take(&at, plan->copy_bytes[i]);
     }
     plan->workspace_at = at;
-    plan->n_counters = n_blocks * 2 * FOLD_WARPS;
-    take(&at, plan->n_counters * 4);
+    plan->n_counters = n_blocks * 2 * FOLD_WARPS + 1;
+    take(&at, plan->n_counters * 4); /* the last one: claims */
     plan->leaf_slots_at = take(&at, n_blocks * NODE_LEAVES * w->slot_floats * 4) - plan->workspace_at;
     plan->node_slots_at =
         take(&at, n_regions * p->args.n_kv_heads * w->n_nodes * w->slot_floats * 4) - plan->workspace_at;
@@ -110,6 +111,7 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
     plan->work.rows = (i64 *)(void *)(base + plan->rows_at);
     plan->work.starts = (struct cuda_start *)(void *)(base + plan->starts_at);
     plan->work.counters = (u32 *)(void *)(base + plan->workspace_at);
+    plan->work.claims = plan->work.counters + plan->n_counters - 1;
     plan->work.leaf_slots = (float *)(void *)(base + plan->workspace_at + plan->leaf_slots_at);
     plan->work.node_slots = (float *)(void *)(base + plan->workspace_at + plan->node_slots_at);
     plan->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);

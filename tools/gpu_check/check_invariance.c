@@ -140,6 +140,37 @@ static void run(struct rig *rig)
             c.q_lens[b] = 1, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
         check_mates(rig, &c);
     }
+    struct problem_case many = { .batch = rig->is_small ? 8 : 64, /* alike and short: claimed one by one */
+                                 .group = 4,
+                                 .n_kv_heads = 8,
+                                 .d_qk = 128,
+                                 .d_v = 128,
+                                 .page_size = 16,
+                                 .q_dtype = DTYPE_BF16,
+                                 .page_dtype = DTYPE_BF16,
+                                 .lse = true,
+                                 .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
+                                 .seed = 400 };
+    for (i32 b = 0; b < many.batch; b++)
+        many.q_lens[b] = 1, many.kv_lens[b] = 1100;
+    check_mates(rig, &many);
+    for (i32 i = 0; i < 3; i++) { /* alike, so that groups may hold whole nodes of theirs; of one head, cut often */
+        static const i32 long_ones[] = { 32768, 9000, 70000 }, small_ones[] = { 12288, 9000, 5000 };
+        struct problem_case c = { .batch = rig->is_small ? 3 : 8,
+                                  .group = i == 1 ? 8 : 2,
+                                  .n_kv_heads = 1,
+                                  .d_qk = 64,
+                                  .d_v = 64,
+                                  .page_size = 16,
+                                  .q_dtype = i == 2 ? DTYPE_F32 : DTYPE_BF16,
+                                  .page_dtype = i == 2 ? DTYPE_F32 : DTYPE_BF16,
+                                  .lse = true,
+                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
+                                  .seed = 200 + (u64)i };
+        for (i32 b = 0; b < c.batch; b++)
+            c.q_lens[b] = 1, c.kv_lens[b] = rig->is_small ? small_ones[i] : long_ones[i];
+        check_mates(rig, &c);
+    }
 }
 
 const struct check check_invariance = { "invariance", "the same bits alone and with any batch mates", run };

@@ -180,7 +180,7 @@ DEVICE void produce(bool is_v, const struct tensor_maps *maps, struct shared *sh
     const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
     struct share share = start->first;
     struct walk walk = start->walk;
-    struct place place = { 0, 0 }, job = { 0, 0 };
+    struct place place = { 0, 0 }, job = { 0, 0 }, claim = { 0, 0 };
     u64 policy = 0;
     s.page_size = (u32)a->page_size;
     s.error = work->error;
@@ -193,7 +193,15 @@ DEVICE void produce(bool is_v, const struct tensor_maps *maps, struct shared *sh
 #if CONFIG_LOADER != LOAD_GATHER
     policy = policy_evict_first();
 #endif
-    for (; !share_is_none(&share); share = walk_next(&walk, span, work)) {
+    for (;; share = walk_next(&walk, span, work)) {
+        if (__builtin_expect(share_is_none(&share), 0)) { /* out of the way of the first page */
+            const bool claims = CLAIMS && start->n_claims > 0;
+            if (claims && !is_v && s.part == 0)
+                tell_claim(sh, &claim, work, a->n_kv_heads, start->n_claims);
+            if (!claims || !hear_claim(&walk, &s.head, sh, &claim))
+                break;
+            continue;
+        }
         if (writes_jobs)
             write_job(sh, q_slots(memory, decode), &job, a, span, &share, s.head);
         load_share(&s, &share, &place, policy);
@@ -209,9 +217,12 @@ DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *
 {
     const struct cuda_start *start = &work->starts[(i32)blockIdx.x / a->n_kv_heads];
     struct walk walk = start->walk;
-    struct place place = { 0, 0 };
+    struct place place = { 0, 0 }, claim = { 0, 0 };
+    i32 head = (i32)blockIdx.x % a->n_kv_heads;
     for (struct share share = start->first;; share = walk_next(&walk, span, work)) {
-        write_job(sh, q_slots(memory, decode), &place, a, span, &share, (i32)blockIdx.x % a->n_kv_heads);
+        if (CLAIMS && share_is_none(&share) && start->n_claims > 0 && hear_claim(&walk, &head, sh, &claim))
+            continue;
+        write_job(sh, q_slots(memory, decode), &place, a, span, &share, head);
         if (share_is_none(&share))
             return;
     }
@@ -219,12 +230,14 @@ DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *
 
 /* ---- mergers */
 
-DEVICE void merge_leaf(struct tree *tree, const struct share *share, i32 leaf, const struct attend_args *a)
+DEVICE void merge_leaf(struct tree *tree, const struct job *job, i32 leaf, const struct attend_args *a)
 {
+    const struct share *share = &job->share;
     const struct unit *u = &share->unit;
+    const i32 head = CLAIMS ? job->head : tree->head;
     if (tree_add(tree, u, leaf, share->begin, share->end))
         FOR_ROWS(r, u->n_rows)
-    write_row(a, u, tree->head, u->row_begin + r, tree->root.o + r * TREE_PITCH, tree->root.m[r], tree->root.l[r]);
+    write_row(a, u, head, u->row_begin + r, tree->root.o + r * TREE_PITCH, tree->root.m[r], tree->root.l[r]);
 }
 
 DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, const struct cuda_work *work,
@@ -238,7 +251,7 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
     tree.node = part_at(memory, decode, rows, n_parts * LEAF_PARTS);
     tree.root = part_at(memory, decode, rows, n_parts * LEAF_PARTS + 1);
     tree.group = (i32)blockIdx.x / a->n_kv_heads;
-    tree.head = (i32)blockIdx.x % a->n_kv_heads;
+    tree.head = (i32)blockIdx.x % a->n_kv_heads; /* of what is cut; what is claimed is not */
     tree.n_kv_heads = a->n_kv_heads;
     tree.cut = &cut;
     for (;; place_next(&job, N_JOBS)) {
@@ -249,7 +262,7 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
         for (i32 leaf = share->begin; leaf < share->end; leaf++) {
             barrier_wait(&sh->part_full[part.slot], part.phase);
             tree.leaf = part_at(memory, decode, rows, part.slot * LEAF_PARTS);
-            merge_leaf(&tree, share, leaf, a);
+            merge_leaf(&tree, &sh->jobs[job.slot], leaf, a);
             warp_arrive(&sh->part_empty[part.slot]);
             place_next(&part, n_parts);
         }
@@ -272,6 +285,10 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
     }
     if (i < CONSUMER_WARPS)
         sh->n_leaves[i] = sh->n_jobs[i] = 0;
+    if (i < N_CLAIMS) {
+        barrier_init(&sh->claim_full[i], 1);
+        barrier_init(&sh->claim_empty[i], 2 * PRODUCERS + HAS_CLERK);
+    }
     if (i < N_JOBS) {
         barrier_init(&sh->job_full[i], 1);
         barrier_init(&sh->job_empty[i], CONSUMER_WARPS + (CONFIG_PROBE ? 0 : MERGER_WARPS));

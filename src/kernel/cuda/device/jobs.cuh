@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * jobs.cuh: units with their Q, written ahead of the consumers by a warp of its own, or by the first V producer. */
 #pragma once
+#include "kernel/cuda/device/claim.cuh"
 #include "kernel/cuda/device/loader.cuh"
 #include "kernel/cuda/device/scores.cuh"
 
@@ -82,6 +83,7 @@ DEVICE void write_job(struct shared *sh, u8 *q, struct place *place, const struc
             const i32 first = u->row_begin / span->group, last = (u->row_begin + u->n_rows - 1) / span->group;
             job->all_begin = visible_keys(span, u->m, u->n, last, last).begin;
             job->all_end = visible_keys(span, u->m, u->n, first, first).end;
+            job->head = head;
             job->scale = (float)a->scale * LOG2_E;
             job->cap = (float)a->softcap * LOG2_E;
             job->cap_in = a->softcap > 0 ? 2.0f * LOG2_E * (float)a->scale / (float)a->softcap : 0.0f;

@@ -12,6 +12,14 @@ DEVICE i32 leaf_tokens(const struct cuda_span *span, i32 n)
     return min(max(n <= 512 ? 64 : n <= 1024 ? 128 : n <= 4096 ? 256 : 512, span->min_leaf), span->max_leaf);
 }
 
+/* log2 of the leaves of a node. A unit of up to 64 leaves is one node of up to 16 or up to 16 nodes of 4: so where
+ * groups hold whole nodes, they put up to 16 parts together in one step, not two. */
+DEVICE i32 node_shift(i32 n, i32 leaf)
+{
+    const bool is_short = n > SHORT_UNIT && n <= NODE_LEAVES * SHORT_NODE_LEAVES * leaf;
+    return is_short ? 2 : 4;
+}
+
 /* Keys that at least one of the rows first .. last sees through causal and window. */
 DEVICE struct keys visible_keys(const struct cuda_span *span, i32 m, i32 n, i32 first, i32 last)
 {
@@ -85,6 +93,7 @@ DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *
     u.leaf_begin = min(max(u.keys.begin / line.leaf, line.base), line.base + line.n_leaves - 1);
     u.leaf_end = min((u.keys.end + line.leaf - 1) / line.leaf, line.base + line.n_leaves);
     u.leaf_end = max(u.leaf_end, u.leaf_begin + 1);
+    u.node_shift = node_shift(s->kv_len, line.leaf);
     u.place = (i64)index * line.n_leaves - line.base;
     return u;
 }

@@ -103,7 +103,40 @@ DEVICE i32 group_of(const struct cuda_start *starts, i32 upto, i32 seq, i64 pos)
     return low;
 }
 
-DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
+/* x rounded up to whole pieces, where that adds little; else 0. */
+DEVICE i64 round_share(i64 x, i64 piece)
+{
+    const i64 whole = (x + piece - 1) / piece * piece;
+    return whole - x <= x / MOST_ROUNDED ? whole : 0;
+}
+
+/* Cost of a group where it is more than an equal share of the line, else 0: sequences that are alike are not cut, or
+ * not within a node, where that costs little. What is not cut need not be put together again, and the memory is as
+ * busy with a few blocks less. */
+DEVICE i64 share_cost(const struct cuda_plan_args *p, i64 total)
+{
+    const struct cuda_work *w = &p->work;
+    const i32 n_lines = w->batch * p->span.n_passes;
+    const i64 share = (total + w->n_groups - 1) / w->n_groups, seq_cost = w->cost[1];
+    const struct line line = line_of(&p->span, &w->seqs[0]);
+    const i64 node_cost = leaf_cost(&line) << node_shift(w->seqs[0].kv_len, line.leaf);
+    if (seq_cost == 0 || seq_cost * n_lines != total)
+        return 0;
+    const i64 whole_seqs = round_share(share, seq_cost);
+    return whole_seqs > 0 ? whole_seqs : round_share(share, node_cost);
+}
+
+/* How many (sequence, kv head)s are to be claimed, beside the first sequences of the groups. */
+DEVICE i32 count_claims(const struct cuda_plan_args *p, i64 total)
+{
+    const struct cuda_work *w = &p->work;
+    const bool are_alike = w->cost[1] * w->batch == total && p->span.n_passes == 1;
+    const bool are_even = w->batch % w->n_groups == 0 || w->batch / w->n_groups >= 4 * CLAIM_SEQS;
+    const bool are_many = w->batch / w->n_groups >= CLAIM_SEQS && total / w->n_groups >= CLAIM_COST;
+    return w->can_claim && are_alike && are_even && are_many ? (w->batch - w->n_groups) * p->n_kv_heads : 0;
+}
+
+DEVICE void cut(const struct cuda_plan_args *p, i64 total, i64 share, i32 n_claims, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
@@ -111,8 +144,10 @@ DEVICE void cut(const struct cuda_plan_args *p, i64 total, i32 g)
     s->cut.node_first = s->cut.unit_first = g;
     s->cut.node_leaf = 0;
     s->pos = 0;
-    const i64 target = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
-    if (g < w->n_groups && target < total) {
+    s->n_claims = n_claims;
+    const i64 equal = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
+    const i64 target = share > 0 ? share * g : equal;
+    if ((g < w->n_groups || n_claims > 0) && target < total) {
         const i32 b = find_seq(w->cost, w->batch * p->span.n_passes, target);
         const struct cuda_seq seq = w->seqs[b];
         const struct line line = line_of(&p->span, &seq);
@@ -149,7 +184,7 @@ DEVICE void link(const struct cuda_plan_args *p, i32 g)
     if (leaf <= u.leaf_begin || leaf >= u.leaf_end)
         return;
     s->cut.unit_first = group_of(w->starts, g, s->seq, u.place + u.leaf_begin);
-    const i32 node = max(u.leaf_begin, leaf / NODE_LEAVES * NODE_LEAVES);
+    const i32 node = max(u.leaf_begin, leaf >> u.node_shift << u.node_shift);
     s->cut.node_first = group_of(w->starts, g, s->seq, u.place + node);
     s->cut.node_leaf = (i32)(w->starts[s->cut.node_first + 1].pos - u.place);
 }
@@ -181,9 +216,13 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
         w->cost[n_lines] = total;
     for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2 * FOLD_WARPS; i += PLAN_THREADS)
         w->counters[i] = 0;
+    if (threadIdx.x == 0)
+        *w->claims = 0;
     __syncthreads();
+    const i32 n_claims = count_claims(&p, total);
+    const i64 share = n_claims > 0 ? w->cost[1] : share_cost(&p, total);
     for (i32 g = (i32)threadIdx.x; g <= w->n_groups; g += PLAN_THREADS)
-        cut(&p, total, g);
+        cut(&p, total, share, n_claims, g);
     __syncthreads();
     for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS) {
         set_off(&p, g);

@@ -55,6 +55,13 @@ DEVICE u32 add_acq_rel(u32 *counter, u32 n)
     return before;
 }
 
+DEVICE u32 add_relaxed(u32 *counter, u32 n)
+{
+    u32 before;
+    asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(n) : "memory");
+    return before;
+}
+
 /* ---- copies into shared memory */
 
 struct tensor_map { /* made by the host; 64-byte aligned */

@@ -55,6 +55,8 @@ enum {
     Q_BYTES = CONFIG_ROWS * Q_PITCH,
     MAX_SLOTS = 8,
     N_JOBS = 2,
+    CLAIMS = CONFIG_ROWS == 8, /* what the plan has none of costs the other kernels a register too many */
+    N_CLAIMS = 2,
     MAX_PARTS = 2,
 };
 
@@ -72,10 +74,19 @@ struct job {
     i32 row_begin[CONFIG_ROWS], row_end[CONFIG_ROWS]; /* keys that a row sees */
     i32 origin[CONFIG_ROWS];                          /* where a row stands */
     float slope[CONFIG_ROWS];                         /* * log2 e */
+    i32 head;                                         /* kv head */
+};
+
+/* A sequence of one kv head for the block to take; head -1: there are no more. */
+struct claim {
+    struct walk walk;
+    i32 head, unused;
 };
 
 struct shared {
     struct ring k, v;
+    u64 claim_full[N_CLAIMS], claim_empty[N_CLAIMS];
+    struct claim claims[N_CLAIMS];
     u64 job_full[N_JOBS], job_empty[N_JOBS];
     u64 part_full[MAX_PARTS], part_empty[MAX_PARTS];
     u64 part_turn[HALVES][TOKEN_WARPS]; /* relay: this one has folded, it is the next one's turn */

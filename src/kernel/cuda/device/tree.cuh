@@ -87,7 +87,7 @@ DEVICE float *node_slot(const struct tree *t, const struct unit *u, i32 first, i
 {
     const struct cuda_work *w = t->work;
     const i32 region = w->unit_stride ? u->seq * w->unit_stride + u->tile : first;
-    const i64 place = ((i64)region * t->n_kv_heads + t->head) * w->n_nodes + node - u->leaf_begin / NODE_LEAVES;
+    const i64 place = ((i64)region * t->n_kv_heads + t->head) * w->n_nodes + node - (u->leaf_begin >> u->node_shift);
     return w->node_slots + place * w->slot_floats;
 }
 
@@ -232,12 +232,12 @@ DEVICE bool arrive(const struct tree *t, i32 group, i32 which, i32 n, i32 n_all)
 /* First leaf of a node within a unit, and the one behind its last. */
 DEVICE i32 node_begin(const struct unit *u, i32 node)
 {
-    return max(u->leaf_begin, node * NODE_LEAVES);
+    return max(u->leaf_begin, node << u->node_shift);
 }
 
 DEVICE i32 node_end(const struct unit *u, i32 node)
 {
-    return min(u->leaf_end, (node + 1) * NODE_LEAVES);
+    return min(u->leaf_end, (node + 1) << u->node_shift);
 }
 
 /* Where a leaf is folded to, by a group that has begin .. end - 1 of the unit. */
@@ -248,7 +248,7 @@ struct target {
 
 DEVICE struct target target_of(const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
-    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    const i32 node = leaf >> u->node_shift, n_begin = node_begin(u, node), n_end = node_end(u, node);
     const bool is_all = begin == u->leaf_begin && end == u->leaf_end && n_begin == begin && n_end == end;
     const struct target target = { is_all, leaf == n_begin || begin > n_begin };
     return target;
@@ -270,7 +270,7 @@ DEVICE struct part part_of(const struct tree *t, bool is_root)
  * in slots. */
 DEVICE bool add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
-    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    const i32 node = leaf >> u->node_shift, n_begin = node_begin(u, node), n_end = node_end(u, node);
     const bool is_whole = begin == u->leaf_begin && end == u->leaf_end;
     const struct part sum = part_of(t, is_whole && n_begin == begin && n_end == end);
     TREE_LEAF_FOLD(t, &sum, u->n_rows, leaf == n_begin);
@@ -290,7 +290,7 @@ DEVICE bool add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begi
 /* The leaf of a node that began in an earlier group: kept as it is. The same is true then. */
 DEVICE bool keep_leaf(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
-    const i32 node = leaf / NODE_LEAVES, n_end = node_end(u, node);
+    const i32 node = leaf >> u->node_shift, n_end = node_end(u, node);
     TREE_LEAF_FOLD(t, &t->node, u->n_rows, true);
     slot_store(leaf_slot(t, t->cut->node_first, leaf), &t->node, u->n_rows);
     return (leaf == end - 1 || leaf == n_end - 1) &&
@@ -304,7 +304,7 @@ enum due { DUE_NOTHING, DUE_NODE, DUE_UNIT };
  * true, t->root has the unit's result in the calling warp's rows, to be written by it. */
 DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
-    const i32 node = leaf / NODE_LEAVES, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    const i32 node = leaf >> u->node_shift, n_begin = node_begin(u, node), n_end = node_end(u, node);
     const i32 n_leaves = u->leaf_end - u->leaf_begin,
               unit_first = begin > u->leaf_begin ? t->cut->unit_first : t->group;
     const bool began_here = begin <= n_begin, is_one_node = n_end - n_begin == n_leaves;
@@ -318,7 +318,7 @@ DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, 
     const i32 cut = began_here ? end : t->cut->node_leaf; /* the leaves before it are in one slot */
     const float *slots = leaf_slot(t, began_here ? t->group : t->cut->node_first, cut - 1);
     enum due due = is_node ? DUE_NODE : DUE_NOTHING;
-    for (i32 n = 1 + n_end - cut;; n = (u->leaf_end - 1) / NODE_LEAVES - u->leaf_begin / NODE_LEAVES + 1) {
+    for (i32 n = 1 + n_end - cut;; n = ((u->leaf_end - 1) >> u->node_shift) - (u->leaf_begin >> u->node_shift) + 1) {
         const bool is_root = due == DUE_UNIT || is_one_node;
         const struct part sum = part_of(t, is_root);
         if (due != DUE_NOTHING) /* the one place of this code: it is long */
@@ -332,6 +332,6 @@ DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, 
         if (leaf != end - 1 || t->done == 0 || !arrive(t, unit_first, 1, t->done, n_leaves))
             return false;
         due = DUE_UNIT;
-        slots = node_slot(t, u, unit_first, u->leaf_begin / NODE_LEAVES);
+        slots = node_slot(t, u, unit_first, u->leaf_begin >> u->node_shift);
     }
 }

@@ -14,8 +14,11 @@
  *   '-- group 0 --''-- group 1 ------''---- group 2 ----------'         starts[g] .. starts[g + 1]
  *
  * Results of leaves are folded by a tree that is a function of the sequence's own length: leaf = leaf_tokens(n) keys,
- * node = NODE_LEAVES leaves folded left to right, root = nodes folded left to right. So neither a batch mate nor the
- * place of a cut changes a bit. What a group can't fold alone it leaves in its slots (tree.cuh). */
+ * node = node_leaves(n) leaves folded left to right, root = nodes folded left to right. So neither a batch mate nor the
+ * place of a cut changes a bit. What a group can't fold alone it leaves in its slots (tree.cuh).
+ *
+ * Memory does not serve all blocks alike: of equal shares some are read in half the time. So where many sequences are
+ * alike, groups have only the first of them, one each, and blocks claim the others one by one (claim.cuh). */
 #ifndef FOLIO_KERNEL_CUDA_WORK_H
 #define FOLIO_KERNEL_CUDA_WORK_H
 
@@ -27,8 +30,13 @@
 #define LOAD_FINE 2
 
 enum {
-    NODE_LEAVES = 16,
+    NODE_LEAVES = 16,      /* of a node, at most */
+    SHORT_NODE_LEAVES = 4, /* of one of a sequence of more than SHORT_UNIT keys and up to 64 leaves */
+    SHORT_UNIT = 4096,
     LEAF_OVERHEAD = 16, /* keys' worth of work that a leaf costs beside its keys */
+    MOST_ROUNDED = 24,  /* a group's share may grow by one of so many parts, so that less is cut */
+    CLAIM_SEQS = 4,     /* sequences a group that make claims worthwhile */
+    CLAIM_COST = 4096,  /* and their cost */
     PLAN_THREADS = 1024,
     PAGES_THREADS = 256,
     MERGE_THREADS = 128,
@@ -77,8 +85,8 @@ struct unit {
     struct keys keys;         /* that its rows see */
     i32 leaf;                 /* keys of a leaf */
     i32 leaf_begin, leaf_end; /* its leaves, at least one */
-    i32 unused;
-    i64 place; /* of leaf 0 on the sequence's line: leaf x lies at place + x */
+    i32 node_shift;           /* log2 of the leaves of a node */
+    i64 place;                /* of leaf 0 on the sequence's line: leaf x lies at place + x */
 };
 
 /* A unit, and the leaves begin .. end - 1 of it that a group has; none: there are no more. */
@@ -107,6 +115,8 @@ struct cuda_start { /* of a group, all that its block needs to ask for its first
     i64 pos;            /* tile * leaves + leaf within the sequence */
     struct share first; /* its first */
     struct walk walk;   /* what comes behind that */
+    i32 n_claims;       /* (sequence, kv head)s to be claimed in all; the same for all groups */
+    i32 unused;
 };
 
 /* What the plan kernel makes, in device memory. */
@@ -116,6 +126,7 @@ struct cuda_work {
     i64 *rows;                 /* [batch + 1] CSR: where a sequence's row of kv_indices begins */
     struct cuda_start *starts; /* [n_groups + 1] */
     u32 *counters;             /* [n_groups][n_kv_heads][2][FOLD_WARPS]: leaves done of a cut node, of a cut unit */
+    u32 *claims;               /* how many so far */
     float *leaf_slots;         /* [n_groups][n_kv_heads][NODE_LEAVES][slot_floats] */
     float *node_slots;         /* [n_regions][n_kv_heads][n_nodes][slot_floats] */
     struct cuda_error *error;  /* host memory */
@@ -125,7 +136,7 @@ struct cuda_work {
     i32 n_nodes;     /* most nodes of a unit */
     i32 unit_stride; /* most units of a sequence: where few units can be, each has its own region of node slots; 0:
                           * a region is that of the group where the unit begins */
-    i32 unused;
+    i32 can_claim;   /* whether the kernel does */
 };
 
 /* The shape of masks that decides which leaves a row tile sees. */

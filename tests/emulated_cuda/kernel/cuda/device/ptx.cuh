@@ -68,6 +68,11 @@ DEVICE u32 add_acq_rel(u32 *counter, u32 n)
     return before;
 }
 
+DEVICE u32 add_relaxed(u32 *counter, u32 n)
+{
+    return add_acq_rel(counter, n);
+}
+
 /* ---- copies into shared memory */
 
 struct tensor_map {
