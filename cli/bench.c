@@ -76,7 +76,8 @@ static const struct option_spec options[] = {
     { "reps", "N", "Repetitions, at least. Default 20.", OPTION_I64, FIELD(reps), 3, 4000, NULL },
     { "memory", "BYTES", "For K and V, at most; rows that need more are left out. Default 512M.", OPTION_BYTES,
       FIELD(memory), 1 << 20, INT64_C(1) << 45, NULL },
-    { "plot", "FILE", "Draw the shares into an SVG file (needs gnuplot).", OPTION_TEXT, FIELD(plot), 0, 0, NULL },
+    { "plot", "FILE", "Draw the shares into an SVG file: bars, and lines where kv_len differs (needs gnuplot).",
+      OPTION_TEXT, FIELD(plot), 0, 0, NULL },
     { "json", NULL, "JSON: one object a row, the summary last.", OPTION_FLAG, FIELD(json), 0, 0, NULL },
     { 0 },
 };
@@ -295,13 +296,13 @@ static int measure_and_report(struct bench_run *run)
         return run_error(&command_bench, "%s", folio_last_error());
     if (run->no_memory)
         return run_error(&command_bench, "out of memory");
-    const bool plotted = !run->options.plot || bench_plot(run->options.plot, run->rows, run->n_rows);
+    const bool plotted = !run->options.plot || bench_plot(run->options.plot, run->machine.cpu, run->rows, run->n_rows);
     if (run->options.json)
         json_line(json_pack("{s:s, s:s, s:s, s:I, s:I, s:b}", "type", "summary", "machine", run->machine.cpu, "commit",
                             build_commit(), "rows", (json_int_t)run->n_rows, "left_out", (json_int_t)run->n_left_out,
                             "ok", plotted && run->n_rows > 0));
     if (!plotted)
-        return run_error(&command_bench, "--plot: gnuplot failed");
+        return run_error(&command_bench, "--plot: gnuplot failed, or no row has a share of a probe");
     return run->n_rows ? EXIT_DONE : EXIT_WRONG;
 }
 

@@ -6,7 +6,7 @@
  *                                                                     ├──► bench_cache.c   cache
  *                                                                     ├──► bench_call.c    overhead
  *                                                                     └──► bench_mods.c    mods
- *                                              bench_print.c ◄── rows
+ *                               bench_print.c, bench_plot.c ◄── rows
  * Nothing here judges: a row is a measurement beside a probe of the same moment. */
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
@@ -85,6 +85,8 @@ void bench_print_head(void);
 void bench_print_row(const struct bench_row *row);
 void bench_json_row(const struct bench_row *row, const char *cpu);
 double bench_row_share(const struct bench_row *row); /* of its probe; 0 = has none */
-bool bench_plot(const char *path, const struct bench_row *rows, i64 n);
+
+/* bench_plot.c: the shares of rows [n] into an SVG file. false: gnuplot failed, or no row has a share. */
+bool bench_plot(const char *path, const char *cpu, const struct bench_row *rows, i64 n);
 
 #endif

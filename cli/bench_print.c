@@ -5,7 +5,6 @@
 
 #include "bench.h"
 #include "json.h"
-#include "plot.h"
 #include "version.h"
 
 const char *const mix_names[] = { "equal", "zipf", "one-long", NULL };
@@ -110,34 +109,4 @@ void bench_json_row(const struct bench_row *row, const char *cpu)
     for (size_t i = 0; i < COUNT_OF(numbers); i++)
         json_object_set_new(object, numbers[i].name, json_number(numbers[i].value));
     json_line(object);
-}
-
-/* One bar a row that has a share. */
-bool bench_plot(const char *path, const struct bench_row *rows, i64 n)
-{
-    i64 n_bars = 0;
-    for (i64 i = 0; i < n; i++)
-        n_bars += bench_row_share(&rows[i]) > 0;
-    FILE *plot = plot_open(path, (int)(140 + 22 * n_bars));
-    if (!plot)
-        return false;
-    fputs("$rows << EOD\n", plot);
-    for (i64 i = 0, bar = 0; i < n; i++) {
-        const struct bench_row *row = &rows[i];
-        const struct bench_case *c = &row->c;
-        if (bench_row_share(row) <= 0)
-            continue;
-        fprintf(plot, "%lld %.4f \"%s %s, %s x%d, page %lld %s, %lld x %lld on %lld, %s\" %d\n", (long long)-bar++,
-                100 * bench_row_share(row), bench_kind_names[c->kind], page_element_names[c->element], row->isa,
-                row->n_threads, (long long)c->page_size, layout_names[c->layout], (long long)c->batch,
-                (long long)c->q_len, (long long)c->kv_len, c->cold ? "cold" : "hot", c->kind == BENCH_PREFILL);
-    }
-    fprintf(plot,
-            "EOD\n"
-            "set title 'share of the probe: read bandwidth for decode, multiply-adds for prefill'\n"
-            "set xlabel '%%'\nset xrange [0:*]\nset yrange [-%lld.5:0.5]\nset lmargin 62\nset grid noytics xtics\n"
-            "set boxwidth 0.7\nset style fill solid\nunset key\n"
-            "plot $rows using (0):1:(0):2:($1-0.35):($1+0.35):ytic(3) with boxxyerror lc rgb '#1f77b4'\n",
-            (long long)max_i64(n_bars - 1, 0));
-    return plot_close(plot);
 }

@@ -283,6 +283,18 @@ group_plot()
     grep -q '</svg>' "$dir/it's a plot.svg" || wrong "an SVG file"
     checks=$((checks + 1))
     grep -q 'contiguous reservation' "$dir/it's a plot.svg" || wrong "an SVG file that names its curves"
+    call bench --rows decode,prefill --shape 4/2/16 --kv 64,128 --q 32 --batch 1 --page-size 16 --dtype bf16 \
+        --threads 1 --layers 1 --reps 3 --state hot --memory 64M --plot "$dir/bench.svg"
+    want_code 0
+    # Bars say what tells rows apart, the title what they have in common, once; kv_len differs, so there are lines.
+    for words in '>decode, rows 1, kv 64<' '>prefill, rows 32, kv 128<' '4/2/16, .*, page 16, .*batch 1, hot<' \
+        '>kv_len<' '>prefill, rows 32<'; do
+        checks=$((checks + 1))
+        grep -q "$words" "$dir/bench.svg" || wrong "an SVG file with $words"
+    done
+    call bench --rows overhead --threads 1 --reps 3 --plot "$dir/none.svg"
+    want_code 1
+    want_err 'no row has a share'
 }
 
 group_check()
