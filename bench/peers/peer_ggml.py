@@ -16,7 +16,10 @@ options = harness.arguments()
 F16, F32 = 1, 0
 FOLDER = os.environ.get("FOLIO_GGML") or os.path.join(sysconfig.get_path("purelib"), "pywhispercpp.libs")
 LIBRARIES = os.path.join(FOLDER, "libggml-{}[-.]*so*")
-base, cpu = (C.CDLL(glob.glob(LIBRARIES.format(name))[0], C.RTLD_GLOBAL) for name in ("base", "cpu"))
+found = [path for name in ("base", "cpu") for path in glob.glob(LIBRARIES.format(name))[:1]]
+if len(found) < 2:
+    raise SystemExit(f"no {LIBRARIES.format('base')} and cpu: pip install pywhispercpp, or set FOLIO_GGML")
+base, cpu = (C.CDLL(path, C.RTLD_GLOBAL) for path in found)
 
 
 class Memory(C.Structure):
