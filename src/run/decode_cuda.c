@@ -61,12 +61,18 @@ static i64 tile_of(i64 d_qk)
     return d_qk <= 128 ? 2 * 16 * WARPS : 16 * WARPS;
 }
 
+/* Rows and d_qk for which blocks have many warps. */
+static bool is_small(const struct cuda_decode_key *key)
+{
+    return key->d_qk <= 128 && key->rows <= 16;
+}
+
 /* Warps that read K, and as many V. */
 static i32 n_producers(i32 loader, const struct cuda_decode_key *key)
 {
-    if (loader == LOAD_FINE)
-        return key->rows < 32 && key->d_qk <= 128 ? 2 : 1;
-    return loader == LOAD_GATHER && key->rows == 8 ? 2 : 1;
+    if (loader == LOAD_GATHER && key->rows == 8)
+        return is_small(key) ? 4 : 2;
+    return loader != LOAD_BOXES && is_small(key) ? 2 : 1;
 }
 
 static i64 slot_bytes(const struct cuda_decode_key *key)
@@ -149,18 +155,17 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
 }
 
 /* As ring.cuh counts them: consumers, producers, mergers, and who writes jobs. */
-static i32 threads(const struct cuda_decode_key *key)
+i32 folio__cuda_decode_threads(const struct cuda_decode_key *key)
 {
-    const bool is_small = key->d_qk <= 128 && (key->rows == 8 || (key->rows == 16 && key->loader != LOAD_GATHER));
-    const bool has_clerk = is_small && key->loader == LOAD_BOXES;
-    const i32 mergers = has_clerk && key->rows == 8 ? 8 : is_small ? 4 : 2;
+    const bool has_clerk = is_small(key) && key->loader == LOAD_BOXES;
+    const i32 mergers = has_clerk && key->rows == 8 ? 8 : is_small(key) ? 4 : 2;
     return 32 * (WARPS * (key->rows >= RELAY_ROWS ? 2 : 1) + 2 * n_producers(key->loader, key) + mergers + has_clerk);
 }
 
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
 {
     const struct cuda_decode_key *key = &folio__cuda_configs[plan->config].decode;
-    plan->block = threads(key);
+    plan->block = folio__cuda_decode_threads(key);
     plan->shared_bytes = (size_t)(1024 + plan->decode.n_slots * slot_bytes(key) +
                                   other_bytes(key, plan->span.tile_rows, plan->decode.n_parts));
     plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);

@@ -41,6 +41,8 @@ folio_status folio__cuda_plan_indices(const void **device, const struct cuda_pla
 i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem *problem);
 /* Its block, shared memory, groups. */
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *problem);
+/* Threads of a block of the kernel. */
+i32 folio__cuda_decode_threads(const struct cuda_decode_key *key);
 /* Maps of K and V, of boxes and of single tokens, for one call. EINVAL when data is not where the copy engine can
  * read. */
 folio_status folio__cuda_decode_maps(struct cu_tensor_map k[2], struct cu_tensor_map v[2], const struct cuda_plan *plan,

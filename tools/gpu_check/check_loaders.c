@@ -15,7 +15,7 @@ static void use_gather(struct cuda_plan *plan)
     key.loader = LOAD_GATHER;
     plan->config = folio__cuda_decode_id(&key);
     must(plan->config >= 0, "a kernel that gathers");
-    plan->block = 32 * (key.rows >= 32 ? 12 : key.rows == 8 ? key.d_qk <= 128 ? 12 : 10 : 8);
+    plan->block = folio__cuda_decode_threads(&key);
     MUST(folio__cuda_function(&plan->attend_function, plan->device, plan->config, 0));
 }
 

@@ -10,7 +10,7 @@
 #include "kernel/cuda/device/jobs.cuh"
 enum {
     LANE_COLUMNS = CONFIG_D_V / 32,
-    AT_A_TIME = CONFIG_ROWS / MERGER_WARPS >= 2 && CONFIG_D_V <= 128 ? 2 : 1, /* rows of a merger */
+    AT_A_TIME = CONFIG_ROWS / MERGER_WARPS >= 2 && CONFIG_D_V <= 128 && THREADS <= 384 ? 2 : 1, /* rows of a merger */
 };
 #define TREE_WARPS MERGER_WARPS
 #define TREE_TID ((i32)threadIdx.x - 32 * FIRST_MERGER)
@@ -53,6 +53,16 @@ DEVICE void weigh_tile(u32 p[STEPS][ROW_TILES][2], struct fragments *f, const st
     }
 }
 
+/* Once the slot is full. */
+DEVICE bool is_bad_tile(const struct ring *ring, i32 slot)
+{
+    bool is_bad = false;
+#pragma unroll
+    for (i32 i = 0; i < PRODUCERS; i++)
+        is_bad |= ring->is_bad[slot][i] != 0;
+    return is_bad;
+}
+
 /* One tile. True when it had a bad page. is_edge is a constant where this is inlined: tiles that every row sees whole,
  * all but a few, then have no branches. */
 DEVICE bool use_tile(struct fragments *f, struct consumer *c, struct shared *sh, const struct job *job, i32 token,
@@ -61,10 +71,10 @@ DEVICE bool use_tile(struct fragments *f, struct consumer *c, struct shared *sh,
     const i32 first = token + token_warp() * STEPS * 16;
     u32 p[STEPS][ROW_TILES][2];
     barrier_wait(&sh->k.full[c->tile.slot], c->tile.phase);
-    bool is_bad = sh->k.is_bad[c->tile.slot][0] | sh->k.is_bad[c->tile.slot][PRODUCERS - 1];
+    bool is_bad = is_bad_tile(&sh->k, c->tile.slot);
     weigh_tile(p, f, c, job, c->k_slots + (u32)c->tile.slot * K_BYTES, &sh->k.empty[c->tile.slot], first, is_edge);
     barrier_wait(&sh->v.full[c->tile.slot], c->tile.phase);
-    is_bad |= sh->v.is_bad[c->tile.slot][0] | sh->v.is_bad[c->tile.slot][PRODUCERS - 1];
+    is_bad |= is_bad_tile(&sh->v, c->tile.slot);
 #pragma unroll
     for (i32 step = 0; step < STEPS; step++)
         add_values(f, p[step], c->v_slots + (u32)c->tile.slot * V_BYTES + c->v_offset[step], c, first + step * 16,

@@ -239,7 +239,7 @@ DEVICE void load_entries(struct entry entries[LANE_TOKENS], const struct source 
 DEVICE void copy_rows(const struct source *s, u32 slot, i64 offset, i32 first)
 {
     const i32 lane = threadIdx.x & 31, pieces = lines_of(s) * 8;
-#pragma unroll 8
+#pragma unroll 4
     for (i32 i = 0; i < pieces; i++) {
         const i32 at = i * 32 + lane, token = at / pieces, piece = at % pieces, line = first + token;
         const i64 from = __shfl_sync(~0u, offset, token);

@@ -33,14 +33,17 @@ enum {
     HAS_RELAY = HALVES == 2,
     LEAF_PARTS = HAS_RELAY ? 1 : TOKEN_WARPS, /* that mergers fold */
     IS_GATHER = CONFIG_LOADER == LOAD_GATHER,
-    IS_SMALL = CONFIG_D_QK <= 128 && (CONFIG_ROWS == 8 || (CONFIG_ROWS == 16 && !IS_GATHER)),
+    IS_SMALL = CONFIG_D_QK <= 128 && CONFIG_ROWS <= 16,
     HAS_CLERK = IS_SMALL && CONFIG_LOADER == LOAD_BOXES, /* else the first V producer writes the jobs */
     /* 13 to 16 warps have 128 registers each, 9 to 12 have 168; 8 have 255, which large heads need */
     MERGER_WARPS = HAS_CLERK && CONFIG_ROWS == 8 ? 8
                    : IS_SMALL                    ? 4
                                                  : 2,
-    HAS_TWO = CONFIG_LOADER == LOAD_FINE ? IS_SMALL : IS_GATHER && CONFIG_ROWS == 8,
-    PRODUCERS = HAS_TWO ? 2 : 1,                   /* warps for K, and for V */
+    HAS_FOUR = IS_GATHER && IS_SMALL && CONFIG_ROWS == 8,
+    HAS_TWO = CONFIG_LOADER != LOAD_BOXES && (IS_SMALL || (IS_GATHER && CONFIG_ROWS == 8)),
+    PRODUCERS = HAS_FOUR  ? 4
+                : HAS_TWO ? 2
+                          : 1,                     /* warps for K, and for V */
     FIRST_MERGER = CONSUMER_WARPS + 2 * PRODUCERS, /* warp */
     CLERK = FIRST_MERGER + MERGER_WARPS,
     THREADS = 32 * (CLERK + HAS_CLERK),
