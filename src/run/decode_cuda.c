@@ -159,7 +159,8 @@ i32 folio__cuda_decode_threads(const struct cuda_decode_key *key)
 {
     const bool has_clerk = is_small(key) && key->loader == LOAD_BOXES;
     const i32 mergers = has_clerk && key->rows == 8 ? 8 : is_small(key) ? 4 : 2;
-    return 32 * (WARPS * (key->rows >= RELAY_ROWS ? 2 : 1) + 2 * n_producers(key->loader, key) + mergers + has_clerk);
+    const i32 halves = key->rows >= RELAY_ROWS || (key->rows == 16 && is_small(key)) ? 2 : 1;
+    return 32 * (WARPS * halves + 2 * n_producers(key->loader, key) + mergers + has_clerk);
 }
 
 void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_problem *p)

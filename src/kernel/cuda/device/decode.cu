@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * decode.cu: K1a, attention of few packed rows (group x query rows) at the speed of memory. A block is a (group of
- * the line, kv head). Each of 4 consumer warps owns 16 or 32 tokens of every tile and its own m, l, o over all rows,
- * so that every byte of K and V is read from shared memory once; the four meet once a leaf, in the hands of the
- * mergers.
+ * the line, kv head). Each of 4 consumer warps (of each half of the rows) owns 16 or 32 tokens of every tile and its
+ * own m, l, o over these rows, so that every byte of K and V is read from shared memory once or twice; the four meet
+ * once a leaf, in the hands of the mergers.
  *
  * Compiled for CONFIG_DTYPE (of q and pages), CONFIG_D_QK, CONFIG_D_V, CONFIG_ROWS (8, 16 or 32 rows of a tile),
  * CONFIG_LOADER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
@@ -133,7 +133,7 @@ DEVICE void use_leaf(struct fragments *f, struct consumer *c, struct shared *sh,
         const struct part node = part_at(memory, decode, rows, target.is_root ? 2 : 1);
         relay(f, sh, &part, &node, n & 1, target.is_new, is_bad);
     } else {
-        const struct part p = part_at(memory, decode, rows, (i32)slot * TOKEN_WARPS + warp);
+        const struct part p = part_at(memory, decode, rows, (i32)slot * TOKEN_WARPS + token_warp());
         barrier_wait(&sh->part_empty[slot], phase ^ 1);
         fragments_store(f, p.o, p.m, p.l, TREE_PITCH, rows, is_bad);
     }

@@ -10,14 +10,15 @@
 
 enum {
     ROW_TILES = HALF_ROWS / 8,
-    IS_TIGHT = IS_GATHER && HALVES == 2, /* gathering takes registers too: from sm_80 on there must be enough */
+    IS_TIGHT = IS_GATHER && HAS_RELAY, /* gathering takes registers too: from sm_80 on there must be enough */
     AT_ONCE = ROW_TILES > 2 || IS_TIGHT ? 1 : ROW_TILES, /* row tiles whose scores are in registers at a time */
     K_STEPS = CONFIG_D_QK / 16,
     COLUMN_TILES = CONFIG_D_V / 16,
     IS_FINE = CONFIG_LOADER == LOAD_FINE,
     K_SWIZZLES = IS_FINE && K_LINES == 3 ? 3 : 1, /* of 1, 2 or 4 lines the others are the first's, but for some bits */
     /* tiles that all rows see whole have code of their own, where there are registers for it */
-    HAS_PLAIN_TILES = HALVES == 1 || !(CONFIG_FULL || IS_TIGHT || (IS_FINE && K_LINES == 3)),
+    HAS_PLAIN_TILES =
+        HALVES == 1 || !(HAS_RELAY ? CONFIG_FULL || IS_TIGHT || (IS_FINE && K_LINES == 3) : CONFIG_FULL && IS_FINE),
     Q_STAYS = ROW_TILES * K_STEPS <= (IS_TIGHT ? 8 : 16), /* Q in registers; else read again for every tile */
 };
 
@@ -221,7 +222,7 @@ DEVICE void fragments_store(struct fragments *f, float *o, float *m, float *l, i
     for (i32 t = 0; t < ROW_TILES; t++)
 #pragma unroll
         for (i32 row = 0; row < 2; row++) {
-            const i32 r = t * 8 + lane % 4 * 2 + row;
+            const i32 r = first_row() + t * 8 + lane % 4 * 2 + row;
             if (r >= n_rows)
                 continue;
             float *to = o + (r * pitch + lane / 4);

@@ -7,8 +7,9 @@
  *
  * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
  *
- * With 32 rows there are 4 consumers for each half of them, and parts would leave no memory for tiles: the four
- * of a half fold theirs into one and that into the node, one after another (leaf.cuh).
+ * With 16 rows, up to head_dim 128, and with 32 there are 4 consumers for each half of them. With 32 rows parts would
+ * leave no memory for tiles: the four of a half fold theirs into one and that into the node, one after another
+ * (leaf.cuh).
  *
  * A slot of a ring of tiles holds TILE tokens of one kv head as boxes of a power of two tokens, each box as columns
  * of 64 elements:
@@ -27,19 +28,20 @@
 
 enum {
     TOKEN_WARPS = 4, /* share the tokens of a tile */
-    HALVES = CONFIG_ROWS >= 32 ? 2 : 1,
+    IS_SMALL = CONFIG_D_QK <= 128 && CONFIG_ROWS <= 16,
+    HALVES =
+        CONFIG_ROWS >= 32 || (CONFIG_ROWS == 16 && IS_SMALL) ? 2 : 1, /* of the rows, with consumers of their own */
     CONSUMER_WARPS = TOKEN_WARPS * HALVES,
     HALF_ROWS = CONFIG_ROWS / HALVES,
-    HAS_RELAY = HALVES == 2,
+    HAS_RELAY = CONFIG_ROWS >= 32,
     LEAF_PARTS = HAS_RELAY ? 1 : TOKEN_WARPS, /* that mergers fold */
     IS_GATHER = CONFIG_LOADER == LOAD_GATHER,
-    IS_SMALL = CONFIG_D_QK <= 128 && CONFIG_ROWS <= 16,
     HAS_CLERK = IS_SMALL && CONFIG_LOADER == LOAD_BOXES, /* else the first V producer writes the jobs */
     /* 13 to 16 warps have 128 registers each, 9 to 12 have 168; 8 have 255, which large heads need */
     MERGER_WARPS = HAS_CLERK && CONFIG_ROWS == 8 ? 8
                    : IS_SMALL                    ? 4
                                                  : 2,
-    HAS_FOUR = IS_GATHER && IS_SMALL && CONFIG_ROWS == 8,
+    HAS_FOUR = IS_GATHER && IS_SMALL && CONFIG_ROWS == 8, /* a copy of 16 bytes costs as much as a box */
     HAS_TWO = CONFIG_LOADER != LOAD_BOXES && (IS_SMALL || (IS_GATHER && CONFIG_ROWS == 8)),
     PRODUCERS = HAS_FOUR  ? 4
                 : HAS_TWO ? 2
