@@ -109,6 +109,14 @@ static void keep_row(struct bench_run *run, const struct bench_row *row)
     run->rows[run->n_rows++] = *row;
 }
 
+static void leave_out(struct bench_run *run, const struct bench_case *c, const char *why)
+{
+    run->n_left_out++;
+    fprintf(stderr, "folio bench: %s %s%s%s, batch %lld, rows %lld, kv %lld: left out: %s\n", bench_kind_names[c->kind],
+            c->what, c->what[0] ? " " : "", page_element_names[c->element], (long long)c->batch, (long long)c->q_len,
+            (long long)c->kv_len, why);
+}
+
 static void measure(struct bench_run *run, const struct bench_case *c)
 {
     static bool (*const bodies[])(const struct bench *, struct bench_row *, char *, size_t) = {
@@ -118,9 +126,7 @@ static void measure(struct bench_run *run, const struct bench_case *c)
     struct bench_row row = { .c = *c, .isa = run->isa, .n_threads = folio_context_n_threads(run->bench.ctx) };
     char error[320] = "";
     if (!bodies[c->kind](&run->bench, &row, error, sizeof(error))) {
-        run->n_left_out++;
-        fprintf(stderr, "folio bench: %s %s %s %lld x %lld on %lld: left out: %s\n", bench_kind_names[c->kind], c->what,
-                page_element_names[c->element], (long long)c->batch, (long long)c->q_len, (long long)c->kv_len, error);
+        leave_out(run, c, error);
         return;
     }
     if (run->options.json)
@@ -168,7 +174,11 @@ static void measure_prefill(struct bench_run *run, struct bench_case *c)
         for (i32 k = 0; k < max_i64(o->kv_lens.n, 1); k++) {
             c->q_len = q_lens->values[q];
             c->kv_len = o->kv_lens.n ? o->kv_lens.values[k] : c->q_len;
-            if (c->q_len > 1 && c->q_len <= c->kv_len)
+            if (c->q_len == 1)
+                leave_out(run, c, "one row is a decode row");
+            else if (c->q_len > c->kv_len)
+                leave_out(run, c, "more rows than keys");
+            else
                 measure_states(run, c);
         }
 }
@@ -338,7 +348,7 @@ const struct command command_bench = {
         "count\n"
         "2 * (D + Dv) a visible pair of row and key. Page tables are shuffled.",
     .examples = "  folio bench                                   # the default grid, under a minute\n"
-                "  folio bench --rows decode --batch 1,32 --kv 1024,8192 --dtype bf16\n"
+                "  folio bench --rows decode --batch 1,32 --kv 1024,8192 --dtype bf16 --memory 2G\n"
                 "  folio bench --rows prefill --q 512 --kv 8192 --isa avx2,avx512 --threads 1\n"
                 "  folio bench --json --plot shares.svg > rows.jsonl\n",
     .options = options,

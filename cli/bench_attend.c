@@ -6,11 +6,11 @@
 
 #include "bench_attend.h"
 
-/* How many layers make a row cold, or the one of a hot row. */
+/* How many layers make a row cold, or the one of a hot row; 0 = not one fits. */
 static i32 count_layers(const struct bench *bench, const struct bench_case *c, i64 layer_bytes)
 {
     if (!c->cold)
-        return 1;
+        return layer_bytes <= bench->memory;
     const i64 wanted = max_i64(bench->n_layers, ceil_div(bench->cold_bytes, layer_bytes));
     const i64 needed = ceil_div(bench->cold_bytes, layer_bytes), most = bench->memory / layer_bytes;
     return (i32)max_i64(min_i64(wanted, most), min_i64(needed, most));
@@ -190,13 +190,23 @@ bool attend_bench_open(struct attend_bench *a, const struct bench *bench, const 
                                      .dim_qk = c->shape.dim_qk,
                                      .dim_v = c->shape.dim_v };
     *a = (struct attend_bench){ .ctx = bench->ctx };
-    a->n_layers = pages.n_layers = count_layers(bench, c, page_bytes(&pages) * pages.n_pages);
+    a->layer_bytes = page_bytes(&pages) * pages.n_pages;
+    a->n_layers = pages.n_layers = count_layers(bench, c, a->layer_bytes);
     if (a->n_layers < 1 || !pagepool_init(&a->pool, &pages) || !alloc_arrays(a, c, pages.n_pages))
         return false;
     fill_pool(&a->pool);
     fill_arrays(a, c, pages.n_pages);
     make_args(a, c);
     return true;
+}
+
+void attend_bench_why_not(const struct attend_bench *a, const struct bench *bench, char *error, size_t n)
+{
+    if (a->layer_bytes > bench->memory)
+        snprintf(error, n, "K and V of a layer take %lld MB, --memory allows %lld MB",
+                 (long long)ceil_div(a->layer_bytes, 1 << 20), (long long)(bench->memory >> 20));
+    else
+        snprintf(error, n, "out of memory");
 }
 
 /* Useful work: K and V that some row of a sequence sees, once; 2 * (dim_qk + dim_v) operations a pair. */
@@ -224,7 +234,7 @@ bool bench_attend(const struct bench *bench, struct bench_row *row, char *error,
     struct attend_bench a;
     bool ok = attend_bench_open(&a, bench, &row->c);
     if (!ok) {
-        snprintf(error, n, "K and V do not fit in --memory");
+        attend_bench_why_not(&a, bench, error, n);
     } else {
         row->n_layers = a.n_layers;
         set_work(row);

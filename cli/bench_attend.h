@@ -12,6 +12,7 @@ struct attend_bench {
     folio_plan *plan;
     struct pagepool pool;
     i32 n_layers;
+    i64 layer_bytes; /* of K and V */
     struct tensor q, out, sinks, table, kv_lens, q_indptr, scale;
     folio_attend_args args;
     void *q_data, *out_data;
@@ -24,6 +25,7 @@ struct attend_bench {
 
 /* false: K and V do not fit. To be closed in both cases. */
 bool attend_bench_open(struct attend_bench *a, const struct bench *bench, const struct bench_case *c);
+void attend_bench_why_not(const struct attend_bench *a, const struct bench *bench, char *error, size_t n);
 bool attend_bench_once(void *a, i64 repetition); /* a bench_body: one layer of attention */
 void attend_bench_close(struct attend_bench *a);
 

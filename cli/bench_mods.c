@@ -150,7 +150,7 @@ bool bench_mods(const struct bench *bench, struct bench_row *row, char *error, s
     bool ok = attend_bench_open(&m.built_in, bench, &row->c) && attend_bench_open(&m.with_mod, bench, &row->c) &&
               fill_arrays(&m, &row->c);
     if (!ok) {
-        snprintf(error, n, "K and V do not fit in --memory");
+        attend_bench_why_not(&m.built_in, bench, error, n);
     } else {
         set_built_in(&m, which);
         ok = set_mod(&m, which) && make_plan(&m.built_in) && make_plan(&m.with_mod) && time_in_turn(bench, row, &m);

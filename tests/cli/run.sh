@@ -334,6 +334,13 @@ group_bench()
         --threads 1 --reps 3 --state hot --json
     want_code 0
     want_last '"rows":1,.*"ok":true'
+    call bench --rows decode,prefill --shape 4/2/16 --kv 64,1000000 --q 1,128 --batch 1 --page-size 16 --dtype f32 \
+        --threads 1 --layers 1 --reps 3 --memory 64M --json
+    want_code 0 # the decode rows of kv 64; prefill of 1 row, of 128 on 64; what does not fit, cold and hot
+    want_err 'decode f32, batch 1, rows 1, kv 1000000: left out: K and V of a layer take 245 MB, --memory allows 64 MB'
+    want_err 'prefill f32, batch 1, rows 1, kv 64: left out: one row'
+    want_err 'prefill f32, batch 1, rows 128, kv 64: left out: more rows than keys'
+    want_last '"rows":2,"left_out":6,"ok":true'
     call bench --rows overhead --threads 1 --reps 3
     want_code 0
     want_out '^overhead .*attend, plan reused'
