@@ -103,6 +103,17 @@ DEVICE i32 group_of(const struct cuda_start *starts, i32 upto, i32 seq, i64 pos)
     return low;
 }
 
+/* How the line is dealt out to groups. */
+struct deal {
+    i64 share;    /* cost of a group; 0: all have an equal share of the line */
+    i32 n_claims; /* (sequence, kv head)s to be claimed, beside the first sequences of the groups */
+};
+
+/* The first sequence, which all may be like. */
+struct model {
+    i64 cost, node_cost;
+};
+
 /* x rounded up to whole pieces, where that adds little; else 0. */
 DEVICE i64 round_share(i64 x, i64 piece)
 {
@@ -110,33 +121,37 @@ DEVICE i64 round_share(i64 x, i64 piece)
     return whole - x <= x / MOST_ROUNDED ? whole : 0;
 }
 
-/* Cost of a group where it is more than an equal share of the line, else 0: sequences that are alike are not cut, or
- * not within a node, where that costs little. What is not cut need not be put together again, and the memory is as
- * busy with a few blocks less. */
-DEVICE i64 share_cost(const struct cuda_plan_args *p, i64 total)
+DEVICE bool has_claims(const struct cuda_plan_args *p, i64 total)
 {
     const struct cuda_work *w = &p->work;
-    const i32 n_lines = w->batch * p->span.n_passes;
-    const i64 share = (total + w->n_groups - 1) / w->n_groups, seq_cost = w->cost[1];
-    const struct line line = line_of(&p->span, &w->seqs[0]);
-    const i64 node_cost = leaf_cost(&line) << node_shift(w->seqs[0].kv_len, line.leaf);
-    if (seq_cost == 0 || seq_cost * n_lines != total)
-        return 0;
-    const i64 whole_seqs = round_share(share, seq_cost);
-    return whole_seqs > 0 ? whole_seqs : round_share(share, node_cost);
+    const i32 seqs_each = w->batch / w->n_groups;
+    const bool are_even = w->batch == seqs_each * w->n_groups || seqs_each >= 4 * CLAIM_SEQS;
+    return w->can_claim && p->span.n_passes == 1 && are_even && seqs_each >= CLAIM_SEQS &&
+           total >= (i64)CLAIM_COST * w->n_groups;
 }
 
-/* How many (sequence, kv head)s are to be claimed, beside the first sequences of the groups. */
-DEVICE i32 count_claims(const struct cuda_plan_args *p, i64 total)
+/* Sequences that are alike are claimed whole where there are many. Else they are not cut, or not within a node, where
+ * that adds little to a group's share: what is not cut need not be put together again, and the memory is as busy with
+ * a few blocks less. */
+DEVICE struct deal deal_of(const struct cuda_plan_args *p, i64 total, const struct model *model)
 {
     const struct cuda_work *w = &p->work;
-    const bool are_alike = w->cost[1] * w->batch == total && p->span.n_passes == 1;
-    const bool are_even = w->batch % w->n_groups == 0 || w->batch / w->n_groups >= 4 * CLAIM_SEQS;
-    const bool are_many = w->batch / w->n_groups >= CLAIM_SEQS && total / w->n_groups >= CLAIM_COST;
-    return w->can_claim && are_alike && are_even && are_many ? (w->batch - w->n_groups) * p->n_kv_heads : 0;
+    struct deal deal = { 0, 0 };
+    if (total == 0 || model->cost * w->batch * p->span.n_passes != total)
+        return deal;
+    if (has_claims(p, total)) {
+        deal.share = model->cost;
+        deal.n_claims = (w->batch - w->n_groups) * p->n_kv_heads;
+        return deal;
+    }
+    const i64 share = (total + w->n_groups - 1) / w->n_groups;
+    deal.share = round_share(share, model->cost);
+    if (deal.share == 0)
+        deal.share = round_share(share, model->node_cost);
+    return deal;
 }
 
-DEVICE void cut(const struct cuda_plan_args *p, i64 total, i64 share, i32 n_claims, i32 g)
+DEVICE void cut(const struct cuda_plan_args *p, i64 total, const struct deal *deal, i32 g)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
@@ -144,10 +159,10 @@ DEVICE void cut(const struct cuda_plan_args *p, i64 total, i64 share, i32 n_clai
     s->cut.node_first = s->cut.unit_first = g;
     s->cut.node_leaf = 0;
     s->pos = 0;
-    s->n_claims = n_claims;
-    const i64 equal = total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
-    const i64 target = share > 0 ? share * g : equal;
-    if ((g < w->n_groups || n_claims > 0) && target < total) {
+    s->n_claims = deal->n_claims;
+    const i64 target =
+        deal->share > 0 ? deal->share * g : total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
+    if ((g < w->n_groups || deal->n_claims > 0) && target < total) {
         const i32 b = find_seq(w->cost, w->batch * p->span.n_passes, target);
         const struct cuda_seq seq = w->seqs[b];
         const struct line line = line_of(&p->span, &seq);
@@ -193,6 +208,7 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
     folio_plan(const __grid_constant__ struct cuda_plan_args p)
 {
     __shared__ i64 warp_sums[PLAN_THREADS / 32];
+    __shared__ struct model model;
     const struct cuda_work *w = &p.work;
     i64 total = 0;
     const i32 n_lines = w->batch * p.span.n_passes;
@@ -206,6 +222,10 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
                 w->seqs[at] = s;
                 const struct line line = line_of(&p.span, &s);
                 cost = (i64)line.n_tiles * line.n_leaves * leaf_cost(&line);
+                if (at == 0) {
+                    model.cost = cost;
+                    model.node_cost = leaf_cost(&line) << node_shift(s.kv_len, line.leaf);
+                }
             }
             const i64 sum = block_scan(cost, &before, warp_sums);
             if (b < w->batch)
@@ -219,10 +239,9 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
     if (threadIdx.x == 0)
         *w->claims = 0;
     __syncthreads();
-    const i32 n_claims = count_claims(&p, total);
-    const i64 share = n_claims > 0 ? w->cost[1] : share_cost(&p, total);
+    const struct deal deal = deal_of(&p, total, &model);
     for (i32 g = (i32)threadIdx.x; g <= w->n_groups; g += PLAN_THREADS)
-        cut(&p, total, share, n_claims, g);
+        cut(&p, total, &deal, g);
     __syncthreads();
     for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS) {
         set_off(&p, g);
