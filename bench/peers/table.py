@@ -52,6 +52,6 @@ if measured:
     print(LEGEND)
     print(f"Largest error of an output against float64: peers {max(x['peer_error'] for x in measured):.1e}, folio "
           f"{max(x['folio_error'] for x in measured):.1e}.")
-print(f"{len(measured)} rows of {len({x['peer'] for x in measured})} peers; left out: {len(left_out)}")
+print(f"rows: {len(measured)}, peers: {len({x['peer'] for x in measured})}, left out: {len(left_out)}")
 for text in left_out:
     print("  " + text)
