@@ -344,7 +344,7 @@ ROWS = [  # name, kv_lens, q_len, heads, kv_heads, pages
 
 
 def print_row(cell, result, names):
-    cells = [f"{result[n]:9.2f}" if isinstance(result.get(n), float) else f"{'-':>9}" for n in names]
+    cells = [f"{result[n]:11.2f}" if isinstance(result.get(n), float) else f"{'-':>11}" for n in names]
     others = [result[n] for n in names if n != "folio" and isinstance(result.get(n), float)]
     ours = result.get("folio")
     ratio = f"{min(others) / ours:6.2f}" if others and isinstance(ours, float) else f"{'-':>6}"
@@ -363,7 +363,7 @@ def main():
     peers = installed_peers()
     names = [p.name for p in peers]
     print(f"decode, bf16, head dim {DIM}, us a call; last column: the best other's time / folio's")
-    print(f"{'row':20} {'page':4} {''.join(f'{n:>9}' for n in names)}  ratio")
+    print(f"{'row':20} {'page':4} {''.join(f'{n:>11}' for n in names)}  ratio")
     lines = []
     for name, kv_lens, q_len, heads, kv_heads, pages in ROWS:
         for page in pages:
