@@ -145,7 +145,9 @@ i32 folio__cuda_choose_decode(struct cuda_plan *plan, const struct cuda_problem 
     struct cuda_decode_key key = { .dtype = a->q.dtype, .d_qk = a->q.dim, .d_v = a->out.dim };
     if (a->q.dtype != a->k.dtype || a->bias.dtype || a->mask.dtype || !is_copyable(&a->k) || !is_copyable(&a->v))
         return -1;
-    key.rows = packed <= 8 ? 8 : packed <= 16 || key.d_qk > 192 ? 16 : 32;
+    /* of 256 there are registers for 16 rows at most; of 128, two tiles of 16 are faster than one of 32 */
+    const bool has_wide = key.d_qk == 64 || key.d_qk == 192;
+    key.rows = packed <= 8 ? 8 : packed <= 16 || !has_wide ? 16 : 32;
     key.full = a->softcap > 0 || a->alibi_slopes != NULL;
     key.loader = choose_loader(&plan->decode, plan->device, a, &key);
     const i32 id = folio__cuda_decode_id(&key);

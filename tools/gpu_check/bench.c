@@ -260,9 +260,11 @@ static double time_probe(struct rig *rig, struct setup *s, folio_plan *plan, fol
     const struct cuda_decode_key *key = &folio__cuda_configs[inner->config].decode;
     if (inner->config < CUDA_DECODE || key->dtype != DTYPE_BF16 || key->d_qk != 128 || key->d_v != 128)
         return 0;
-    if (key->rows != 8)
+    const bool is_16 = key->rows == 16 && key->loader == LOAD_BOXES;
+    if (key->rows != 8 && !is_16)
         return 0;
-    MUST(folio__cuda_function(&inner->attend_function, inner->device, CUDA_PROBE + key->loader, 0));
+    const i32 probe = is_16 ? CUDA_PROBE_16 : CUDA_PROBE + key->loader;
+    MUST(folio__cuda_function(&inner->attend_function, inner->device, probe, 0));
     const double us = time_attend(rig, s, plan, args, repeats);
     inner->attend_function = own;
     return us;

@@ -85,8 +85,9 @@ static void run(struct rig *rig)
         check_case(rig, &c, box > 1 ? "rows=8 fine" : "rows=8 gather");
         c.group = 16;
         check_case(rig, &c, box > 1 ? "rows=16 fine" : "rows=16 gather");
-        c.group = 32;
+        c.group = 32, c.d_qk = 192;
         check_case(rig, &c, box > 3 ? "rows=32 fine" : "rows=32 gather");
+        c.group = 16, c.d_qk = 128;
         if (i % 4 || box <= 3)
             continue;
         c.group = 4, c.softcap = 20, c.alibi = true;

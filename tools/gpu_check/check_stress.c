@@ -110,6 +110,8 @@ static void run(struct rig *rig)
         c.ragged = true;
         for (i32 b = 0; b < batch; b++)
             c.q_lens[b] = 1 + b % 3;
+        check_case(rig, &c, "rows=16 boxes"); /* several tiles of a sequence */
+        c.d_qk = 192;
         check_case(rig, &c, "rows=32 boxes");
         c = cut_batch(i + 10, batch, most);
         c.page_size = 9;

@@ -27,7 +27,8 @@ FOLIO_STATIC_ASSERT(DTYPE_F32 == 1 && DTYPE_F16 == 2 && DTYPE_BF16 == 3 && LOAD_
       .symbols = { "folio_generic" },                  \
       .defines = { "-DCONFIG_Q_DTYPE=" #q, "-DCONFIG_PAGE_DTYPE=" #page } },
 
-/* K1a. Boxes need 9.0; head_dim 256 has registers for 16 rows at most, and its fine boxes would share banks by four. */
+/* K1a. Boxes need 9.0; head_dim 256 has registers for 16 rows at most, and its fine boxes would share banks by four; of
+ * 128, tiles of 16 rows in turn are faster than tiles of 32. */
 #define DECODE_ROW(row_name, probe, type, qk, v, n_rows, loader, is_full)                                       \
     { .name = row_name,                                                                                         \
       .file = DEVICE "decode.cu",                                                                               \
@@ -51,7 +52,6 @@ FOLIO_STATIC_ASSERT(DTYPE_F32 == 1 && DTYPE_F16 == 2 && DTYPE_BF16 == 3 && LOAD_
     DECODE_FINE(n, type, 64, 64, 32)   \
     DECODE_FINE(n, type, 128, 128, 8)  \
     DECODE_FINE(n, type, 128, 128, 16) \
-    DECODE_FINE(n, type, 128, 128, 32) \
     DECODE_FINE(n, type, 192, 128, 8)  \
     DECODE_FINE(n, type, 192, 128, 16) \
     DECODE_FINE(n, type, 192, 128, 32) \
@@ -64,9 +64,11 @@ const struct cuda_config folio__cuda_configs[CUDA_N_CONFIGS] = {
       .file = DEVICE "pages.cu",
       .symbols = { "folio_append", "folio_gather", "folio_copy", "folio_lay" } },
     { .name = "merge", .file = DEVICE "merge.cu", .symbols = { "folio_merge" } },
-    GENERIC_PAIRS(GENERIC_ROW) DECODE_ROW("read probe bf16 d=128 boxes", 1, 3, 128, 128, 8, 0,
-                                          0) DECODE_ROW("read probe bf16 d=128 gather", 1, 3, 128, 128, 8, 1, 0)
-        DECODE_ROW("read probe bf16 d=128 fine", 1, 3, 128, 128, 8, 2, 0) DECODE_DIMS("f16", 2) DECODE_DIMS("bf16", 3)
+    GENERIC_PAIRS(GENERIC_ROW) DECODE_ROW("read probe bf16 d=128 boxes", 1, 3, 128, 128, 8, 0, 0)
+        DECODE_ROW("read probe bf16 d=128 gather", 1, 3, 128, 128, 8, 1, 0)
+            DECODE_ROW("read probe bf16 d=128 fine", 1, 3, 128, 128, 8, 2, 0)
+                DECODE_ROW("read probe bf16 d=128 rows=16 boxes", 1, 3, 128, 128, 16, 0, 0) DECODE_DIMS("f16", 2)
+                    DECODE_DIMS("bf16", 3)
 };
 
 i32 folio__cuda_decode_id(const struct cuda_decode_key *key)
