@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """table.py: the JSON lines of the peers' scripts on stdin -> one table on stdout, a section for each case and number of
-threads, then what was left out and why. A line 'left out: NAME: REASON' is a peer that failed; others are not read."""
+threads, then what was left out and why. A line 'left out: NAME: REASON' is a peer that failed; others are not read.
+Exit status 1: nothing was measured."""
 import json
 import sys
 
@@ -55,3 +56,4 @@ if measured:
 print(f"rows: {len(measured)}, peers: {len({x['peer'] for x in measured})}, left out: {len(left_out)}")
 for text in left_out:
     print("  " + text)
+sys.exit(not measured)
