@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * bench.c: `folio bench`: the grid: which rows, in which order. */
 #include "bench.h"
+#include "level.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -90,7 +91,7 @@ struct bench_run {
     struct bench bench;
     const char *isa;        /* of the rows being measured */
     struct bench_row *rows; /* [n_rows] of [room] */
-    i64 n_rows, room, n_left_out;
+    i64 n_rows, room, n_left_out, n_contexts;
     bool no_memory;
 };
 
@@ -254,7 +255,19 @@ static void measure_rows(struct bench_run *run, bool is_first)
     }
 }
 
-/* A context and its probe for each level and number of threads; all rows in it. false: no such context. */
+static void measure_context(struct bench_run *run)
+{
+    const bool is_first = run->n_contexts++ == 0;
+    const folio_isa isa = folio_context_isa(run->bench.ctx);
+    run->isa = folio_isa_name(isa);
+    run->bench.probe = probe_open(folio_context_n_threads(run->bench.ctx), isa);
+    if (run->bench.probe)
+        measure_rows(run, is_first);
+    run->no_memory = run->no_memory || !run->bench.probe;
+    probe_close(run->bench.probe);
+}
+
+/* A context for each level and number of threads; all rows in it. false: no such context. */
 static bool measure_grid(struct bench_run *run)
 {
     const struct bench_options *o = &run->options;
@@ -266,13 +279,11 @@ static bool measure_grid(struct bench_run *run)
                                                .n_threads = (i32)o->threads.values[t] };
             if (folio_context_create(&run->bench.ctx, &cfg))
                 return false;
-            const folio_isa isa = folio_context_isa(run->bench.ctx);
-            run->isa = folio_isa_name(isa);
-            run->bench.probe = probe_open(cfg.n_threads, isa);
-            if (run->bench.probe)
-                measure_rows(run, i + t == 0);
-            run->no_memory = run->no_memory || !run->bench.probe;
-            probe_close(run->bench.probe);
+            const char *missing = level_missing(run->bench.ctx, isa_levels[o->isas.values[i]]);
+            if (missing)
+                fprintf(stderr, "folio bench: --isa %s: left out: %s\n", isa_choices[o->isas.values[i]], missing);
+            else
+                measure_context(run);
             folio_context_destroy(&run->bench.ctx);
         }
     return true;

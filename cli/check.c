@@ -9,6 +9,7 @@
 #include "check_problem.h"
 #include "command.h"
 #include "json.h"
+#include "level.h"
 #include "options.h"
 #include "progress.h"
 
@@ -172,11 +173,12 @@ static bool check_case_all_types(struct check *check, i64 number)
     return true;
 }
 
-static bool open_contexts(struct check *check)
+/* A level that was asked for and is not there is an error: its name must not stand beside another's results. */
+static int open_contexts(struct check *check)
 {
     const folio_context_config ref = { .struct_size = sizeof(ref), .backend = FOLIO_BACKEND_REF };
     if (folio_context_create(&check->ref, &ref))
-        return false;
+        return run_error(&command_check, "%s", folio_last_error());
     const struct number_list *wanted = &check->options.isas;
     for (i32 i = 0; i < MAX_LEVELS; i++) {
         bool is_wanted = wanted->n == 0;
@@ -188,11 +190,15 @@ static bool open_contexts(struct check *check)
                                            .backend = FOLIO_BACKEND_CPU,
                                            .isa = (i32)isa_levels[i],
                                            .n_threads = (i32)check->options.threads };
-        if (folio_context_create(&check->ctx[check->n_levels], &cfg))
-            return false;
+        folio_context **ctx = &check->ctx[check->n_levels];
+        if (folio_context_create(ctx, &cfg))
+            return run_error(&command_check, "%s", folio_last_error());
         check->names[check->n_levels++] = isa_choices[i];
+        const char *missing = level_missing(*ctx, isa_levels[i]);
+        if (missing)
+            return run_error(&command_check, "--isa %s: %s", isa_choices[i], missing);
     }
-    return true;
+    return EXIT_DONE;
 }
 
 static void close_contexts(struct check *check)
@@ -275,7 +281,8 @@ static int run(int argc, char **argv)
     if (check.options.only >= case_n_edges() + check.options.random)
         return usage_error(&command_check, "--case: got %lld, allowed: 0 .. %lld", (long long)check.options.only,
                            (long long)(case_n_edges() + check.options.random - 1));
-    const int code = open_contexts(&check) ? check_all(&check) : run_error(&command_check, "%s", folio_last_error());
+    const int opened = open_contexts(&check);
+    const int code = opened == EXIT_DONE ? check_all(&check) : opened;
     close_contexts(&check);
     return code;
 }

@@ -305,6 +305,15 @@ group_check()
         want_code 0
         want_last '"type":"summary","run":[1-9][0-9]*,"wrong":0,"other_bits":0,"ok":true'
     done
+    # A level that this machine lacks has no results.
+    if ! grep -qw amx_tile /proc/cpuinfo; then
+        call check --case 3 --isa amx
+        want_code 1
+        want_err '\-\-isa amx: [a-zA-Z]'
+        call bench --rows overhead --threads 1 --reps 3 --isa amx
+        want_code 1
+        want_err '\-\-isa amx: left out: [a-zA-Z]'
+    fi
     call check --case 3 --isa c
     want_code 0
     want_out '^c  *attend q f16, pages f16  *1  *0 '
