@@ -280,10 +280,10 @@ static bool measure_grid(struct bench_run *run)
             if (folio_context_create(&run->bench.ctx, &cfg))
                 return false;
             const char *missing = level_missing(run->bench.ctx, isa_levels[o->isas.values[i]]);
-            if (missing)
-                fprintf(stderr, "folio bench: --isa %s: left out: %s\n", isa_choices[o->isas.values[i]], missing);
-            else
+            if (!missing)
                 measure_context(run);
+            else if (t == 0)
+                fprintf(stderr, "folio bench: --isa %s: left out: %s\n", isa_choices[o->isas.values[i]], missing);
             folio_context_destroy(&run->bench.ctx);
         }
     return true;
