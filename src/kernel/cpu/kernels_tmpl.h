@@ -53,6 +53,7 @@
 #include "kernel/cpu/tile_tmpl.h"
 #include "kernel/cpu/weight_amx_tmpl.h"
 #include "kernel/cpu/tile_amx_tmpl.h"
+#include "kernel/cpu/flow_amx_tmpl.h"
 #include "kernel/cpu/move_tmpl.h"
 
 /* Short splits feed many threads; each costs a fold of o, which is nothing beside 512 keys of K and V. */

@@ -6,24 +6,20 @@
  *   V  [dims / 16][keys / 2][16][2]    panels of 16 dims, packed at use: B operands
  *   S  [32][keys] f32, P [32][keys] bf16, O [rows][dims] f32
  *
- * Three strips are at work at once, because tiles and vectors are different parts of a core:
- *
- *   strip i + 1   scores  S = Q K ────┐ a row of weights of strip i after every few tile products
- *   strip i       weights P = exp2 ◄──┤
- *   strip i - 1   values  O += P V ───┘
- *
- * Rows of all arrays but K and V are an odd number of cache lines apart. */
+ * Here strip by strip: scores S = Q K, weights P = exp2, values O += P V; where scores are plain dot products, all at
+ * once: flow_amx_tmpl.h. Rows of all arrays but K and V are an odd number of cache lines apart. */
 
 #if VEC_TILES
-enum { AMX_STRIP = 32, AMX_KEYS = 256, AMX_ROWS = 1024 };
+enum { AMX_STRIP = 32, AMX_KEYS = 256, AMX_ROWS = 1024, FLOW_KEYS = 64, FLOW_STRIDE = FLOW_KEYS + 16 };
 
 struct tile_amx {
     struct tile_regs regs;
     i32 d, dv;                        /* head dims, padded to 32 */
     i32 q_stride, s_stride, p_stride; /* elements */
     u16 *q;                           /* [n_padded][q_stride] */
-    float *s[2];                      /* [AMX_STRIP][s_stride] of a strip, by turns */
-    u16 *p[2];                        /* [AMX_STRIP][p_stride] */
+    float *s;                         /* [AMX_STRIP][s_stride] of a strip */
+    float *ring[2];                   /* [AMX_STRIP][FLOW_STRIDE] of a turn, by turns */
+    u16 *p[2];                        /* [AMX_STRIP][p_stride] of two strips */
 };
 
 static i32 amx_keys_of(const struct attend_args *args)
@@ -58,8 +54,8 @@ static size_t amx_scratch_bytes(const struct attend_args *args)
 {
     const i64 packed = (i64)amx_tile_rows_of(args) * args->group, rows = amx_padded_rows(packed);
     const i64 keys = amx_keys_of(args), d = padded_32(args->k.head_dim), dv = padded_32(args->v.head_dim);
-    const i64 floats = rows * (d + 32) / 2 + keys * d / 2 + keys * dv / 2 + 2 * AMX_STRIP * (keys + 16) +
-                       AMX_STRIP * (keys + 32) + rows * (2 * amx_v_pad(args) + 16 + 3) +
+    const i64 floats = rows * (d + 32) / 2 + keys * d / 2 + keys * dv / 2 + AMX_STRIP * (keys + 16) +
+                       2 * AMX_STRIP * FLOW_STRIDE + AMX_STRIP * (keys + 32) + rows * (2 * amx_v_pad(args) + 16 + 3) +
                        (i64)sizeof(struct tile_amx) / 4;
     const size_t mods = mod_is_used(args) ? folio__mod_scratch_bytes(args, 1, packed, AMX_KEYS) : 0;
     return (size_t)floats * sizeof(float) + 16 * 64 + mods;
@@ -81,8 +77,9 @@ static void amx_begin(struct tile_pass *pass, float **scratch)
     amx->q = (void *)take(scratch, (i64)pass->n_padded * amx->q_stride / 2);
     pass->k = take(scratch, (i64)pass->tile_keys * amx->d / 2);
     pass->v = take(scratch, (i64)pass->tile_keys * amx->dv / 2);
+    amx->s = take(scratch, AMX_STRIP * amx->s_stride);
     for (i32 i = 0; i < 2; i++) {
-        amx->s[i] = take(scratch, AMX_STRIP * amx->s_stride);
+        amx->ring[i] = take(scratch, AMX_STRIP * FLOW_STRIDE);
         amx->p[i] = (void *)take(scratch, AMX_STRIP * amx->p_stride / 2);
     }
     /* Dims between a head dim and the next multiple of 32 are never packed. */
@@ -138,12 +135,12 @@ static void amx_pack(struct tile_pass *pass, const struct block *block)
 /* ---- weights */
 
 /* Row r of a strip: scores -> weights; o rescaled where the maximum moved. */
-static void amx_weights(const struct tile_pass *pass, const struct strip *strip, i32 slot, i32 r)
+static void amx_weights(const struct tile_pass *pass, const struct strip *strip, i32 r)
 {
     const struct tile_amx *amx = pass->amx;
     const i32 packed = strip->row + r;
-    float *s = amx->s[slot] + (i64)r * amx->s_stride;
-    u16 *p = amx->p[slot] + (i64)r * amx->p_stride;
+    float *s = amx->s + (i64)r * amx->s_stride;
+    u16 *p = amx->p[0] + (i64)r * amx->p_stride;
     const struct keys columns = { strip->begin / 32 * 32, padded_32(strip->end) };
     struct keys keys = { 0, 0 };
     if (packed < pass->n_rows)
@@ -165,20 +162,20 @@ static void amx_weights(const struct tile_pass *pass, const struct strip *strip,
 }
 
 /* Rows r and r + 1. */
-static void amx_weights_two(const struct tile_pass *pass, const struct strip *strip, i32 slot, i32 r)
+static void amx_weights_two(const struct tile_pass *pass, const struct strip *strip, i32 r)
 {
     const i32 packed = strip->row + r;
     float factors[2];
     const struct tile_amx *amx = pass->amx;
-    const struct amx_two two = { .s = amx->s[slot] + (i64)r * amx->s_stride,
-                                 .p = amx->p[slot] + (i64)r * amx->p_stride,
+    const struct amx_two two = { .s = amx->s + (i64)r * amx->s_stride,
+                                 .p = amx->p[0] + (i64)r * amx->p_stride,
                                  .s_stride = amx->s_stride,
                                  .p_stride = amx->p_stride };
     const bool full = strip->full && strip->begin % 32 == 0 && strip->end % 32 == 0;
     if (!scores_are_dots(pass->args, &pass->rule, pass->mods) ||
         (!full && !amx_two_from_begin(pass, strip, packed, two.s, two.s_stride))) {
-        amx_weights(pass, strip, slot, r);
-        amx_weights(pass, strip, slot, r + 1);
+        amx_weights(pass, strip, r);
+        amx_weights(pass, strip, r + 1);
         return;
     }
     amx_weight_two(&two, (struct keys){ strip->begin, padded_32(strip->end) }, pass->rule.c, pass->m + packed,
@@ -186,29 +183,6 @@ static void amx_weights_two(const struct tile_pass *pass, const struct strip *st
     for (i32 i = 0; i < 2; i++)
         if (factors[i] != 1.0f)
             scale_row(pass->o + (i64)(packed + i) * pass->v_pad, pass->amx->dv, factors[i]);
-}
-
-/* Weights of a strip, to be made while tiles multiply. */
-struct amx_side {
-    const struct tile_pass *pass;
-    const struct strip *strip;
-    i32 slot, row; /* the next row; AMX_STRIP = all are made */
-    i32 due, pace; /* in 1 / 256 rows: to be made by now, and more at every step */
-    struct ahead *ahead;
-};
-
-INLINE void amx_side_step(struct amx_side *side)
-{
-    ahead_fetch(side->ahead);
-    side->due += side->pace;
-    for (; side->due >= 512 && side->row < AMX_STRIP; side->due -= 512, side->row += 2)
-        amx_weights_two(side->pass, side->strip, side->slot, side->row);
-}
-
-static void amx_side_finish(struct amx_side *side)
-{
-    for (; side->row < AMX_STRIP; side->row += 2)
-        amx_weights_two(side->pass, side->strip, side->slot, side->row);
 }
 
 /* ---- products: two tiles of rows by two of columns */
@@ -232,7 +206,7 @@ static void amx_store(struct tile_regs *regs, float *c, i64 stride)
     tile_store(regs, 7, c + 16 * stride + 16, stride * 4);
 }
 
-static void amx_scores(const struct tile_pass *pass, const struct strip *strip, i32 slot, struct amx_side *side)
+static void amx_scores(const struct tile_pass *pass, const struct strip *strip)
 {
     struct tile_amx *amx = pass->amx;
     const u16 *q = amx->q + (i64)strip->row * amx->q_stride;
@@ -245,16 +219,16 @@ static void amx_scores(const struct tile_pass *pass, const struct strip *strip, 
         tile_zero(&amx->regs, 7);
         for (i32 c = 0; c < amx->d / 32; c++) {
             AMX_STEP(&amx->regs, q + 32 * c, amx->q_stride, k + 256 * c, k + panel + 256 * c);
-            amx_side_step(side);
+            ahead_fetch(strip->ahead);
         }
-        amx_store(&amx->regs, amx->s[slot] + col, amx->s_stride);
+        amx_store(&amx->regs, amx->s + col, amx->s_stride);
     }
 }
 
-static void amx_values(const struct tile_pass *pass, const struct strip *strip, i32 slot, struct amx_side *side)
+static void amx_values(const struct tile_pass *pass, const struct strip *strip)
 {
     struct tile_amx *amx = pass->amx;
-    const u16 *p = amx->p[slot];
+    const u16 *p = amx->p[0];
     const i64 panel = (i64)pass->tile_keys * 8, stride = pass->v_pad;
     for (i32 c = 0; c < amx->dv; c += 32) {
         float *o = pass->o + strip->row * stride + c;
@@ -265,7 +239,7 @@ static void amx_values(const struct tile_pass *pass, const struct strip *strip, 
         tile_load(&amx->regs, 7, o + 16 * stride + 16, stride * 4);
         for (i32 key = strip->begin / 32 * 32; key < strip->end; key += 32) {
             AMX_STEP(&amx->regs, p + key, amx->p_stride, v + key * 8, v + panel + key * 8);
-            amx_side_step(side);
+            ahead_fetch(strip->ahead);
         }
         amx_store(&amx->regs, o, stride);
     }
@@ -275,70 +249,10 @@ static void amx_values(const struct tile_pass *pass, const struct strip *strip, 
 
 static void amx_strip_use(const struct tile_pass *pass, const struct strip *strip)
 {
-    struct amx_side none = { .row = AMX_STRIP, .ahead = strip->ahead }, all = { .pass = pass, .strip = strip };
-    amx_scores(pass, strip, 0, &none);
-    amx_side_finish(&all);
-    amx_values(pass, strip, 0, &none);
-}
-
-/* ---- strips one behind the other */
-
-struct amx_queue {
-    struct strip strips[3]; /* by turns */
-    i32 n;                  /* begun */
-    bool weights, values;   /* of strips n - 1 and n - 2: still to do */
-};
-
-/* Scores of `next` (NULL = no more), weights of the strip before, values of the one before that. */
-static void amx_advance(const struct tile_pass *pass, struct amx_queue *queue, const struct strip *next,
-                        struct ahead *ahead)
-{
-    const struct tile_amx *amx = pass->amx;
-    const i32 n = queue->n;
-    const struct strip *weights = queue->weights ? &queue->strips[(n + 2) % 3] : NULL;
-    const struct strip *values = queue->values ? &queue->strips[(n + 1) % 3] : NULL;
-    i32 n_steps = 1;
-    if (next)
-        n_steps += (padded_32(next->end) - next->begin / 32 * 32) / 32 * (amx->d / 32);
-    if (values)
-        n_steps += (padded_32(values->end) - values->begin / 32 * 32) / 32 * (amx->dv / 32);
-    struct amx_side side = { .pass = pass,
-                             .strip = weights,
-                             .slot = (n + 1) % 2,
-                             .row = weights ? 0 : AMX_STRIP,
-                             .pace = AMX_STRIP * 256 / n_steps,
-                             .ahead = ahead };
-    if (next)
-        amx_scores(pass, next, n % 2, &side);
-    if (values)
-        amx_values(pass, values, n % 2, &side);
-    amx_side_finish(&side);
-    if (next)
-        queue->strips[n % 3] = *next;
-    queue->values = queue->weights;
-    queue->weights = next != NULL;
-    queue->n++;
-}
-
-static void amx_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
-{
-    const struct tile_amx *amx = pass->amx;
-    const struct block *block = &at_work->block;
-    const bool whole = tile_mods_begin(pass, at_work);
-    const i64 n_steps = (i64)pass->n_padded / AMX_STRIP * (padded_32(block->n) / 32) * ((amx->d + amx->dv) / 32);
-    struct ahead ahead = ahead_start(pass->args, pass->head, &after->block, n_steps);
-    struct amx_queue queue = { .n = 0 };
-    for (i32 row = 0; row < pass->n_padded; row += AMX_STRIP) {
-        struct strip strip;
-        if (!strip_of(pass, block, row, AMX_STRIP, &ahead, &strip))
-            continue;
-        if (whole)
-            amx_advance(pass, &queue, &strip, &ahead);
-        else
-            strip_use_pieces(pass, strip);
-    }
-    while (queue.weights || queue.values)
-        amx_advance(pass, &queue, NULL, &ahead);
+    amx_scores(pass, strip);
+    for (i32 r = 0; r < AMX_STRIP; r += 2)
+        amx_weights_two(pass, strip, r);
+    amx_values(pass, strip);
 }
 #else
 static i32 amx_tile_rows_of(const struct attend_args *args)
@@ -376,10 +290,5 @@ static void amx_pack(struct tile_pass *pass, const struct block *block)
 static void amx_strip_use(const struct tile_pass *pass, const struct strip *strip)
 {
     (void)pass, (void)strip;
-}
-
-static void amx_use(const struct tile_pass *pass, const struct cursor_block *at_work, const struct cursor_block *after)
-{
-    (void)pass, (void)at_work, (void)after;
 }
 #endif

@@ -31,6 +31,12 @@ static inline void vec_fetch_kb_far(const u8 *p)
     __asm__ volatile(FOLIO__FETCH_16("prefetcht1") : : "r"(p));
 }
 
+/* Two vectors rounded to bf16, one behind the other. */
+static inline void vec_store_rounded_two(u16 *p, vec a, vec b)
+{
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+}
+
 /* Bytes [at, at + 512) of two places. */
 static inline void vec_fetch_halves(const u8 *a, const u8 *b, i64 at)
 {

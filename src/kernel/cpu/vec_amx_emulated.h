@@ -73,6 +73,13 @@ static inline void vec_store_rounded(u16 *p, vec a)
     vec_store_bf16_n(p, a, 16);
 }
 
+/* Two vectors rounded to bf16, one behind the other. */
+static inline void vec_store_rounded_two(u16 *p, vec a, vec b)
+{
+    vec_store_bf16_n(p, a, 16);
+    vec_store_bf16_n(p + 16, b, 16);
+}
+
 /* Asks for 16 lines. */
 static inline void vec_fetch_kb(const u8 *p)
 {
