@@ -9,6 +9,7 @@ struct dots {
     const u8 *const *k; /* [n_keys, rounded up to 16] */
     i64 offset;
     i32 n_heads;     /* taking turns after a few keys: */
+    bool by_slot;    /* or after each: f32, and 16 bits with one row */
     i64 head_stride; /* q [n_heads][n_padded][stride], k + head * head_stride, s [n_heads][n_padded][CHUNK] */
     const u8 *const
         *next; /* [n_keys, rounded up to 16]: rows that are fetched into the cache meanwhile, a line for every
@@ -16,13 +17,6 @@ struct dots {
     i32 n_keys;
     float *s; /* [n_padded][CHUNK] */
 };
-
-/* Where pages hold all heads of a slot together: should their heads take turns after one key of K, and a few of V?
- * Memory is read faster so; but q, and o, are read more often. */
-static bool turns_by_slot(enum dtype dtype, i32 n_padded)
-{
-    return dtype == DTYPE_F32 || (n_padded == 1 && !VEC_HALVES && !dtype_is_quantised(dtype));
-}
 
 /* n_rows * n_keys <= VEC_ACCS; accumulators behind that stay 0. */
 INLINE void dots_step(vec *acc, i32 n_rows, i32 n_keys, const float *q, i64 q_stride, const vec *k)
@@ -177,6 +171,5 @@ static void dots(enum dtype dtype, const struct dots *a)
         { dots_by_slot_DTYPE_F16_1 },
         { dots_by_slot_DTYPE_BF16_1 },
     };
-    const bool turns = a->n_heads > 1 && turns_by_slot(dtype, a->n_padded);
-    (turns ? by_slot : by)[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
+    (a->by_slot ? by_slot : by)[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
 }

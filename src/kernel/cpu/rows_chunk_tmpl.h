@@ -14,12 +14,25 @@ struct rows_ahead_of {
     const u8 *k[CHUNK + 16], *v[CHUNK + 16]; /* [n_keys, rounded up to 16] while row t of K, of V is used */
 };
 
+/* In order: do heads take turns after one key of K, and a few of V? Memory is read faster so, but q, and o, are read
+ * more often. Few rows leave their arithmetic room for it; pages of one slot want to be asked for longer before. */
+static bool rows_by_slot(const struct rows_pass *pass)
+{
+    const enum dtype dtype = (enum dtype)pass->args->k.dtype;
+    if (!pass->in_order || pass->n_heads == 1)
+        return false;
+    if (pass->n_padded >= 4)
+        return dtype == DTYPE_F32;
+    const bool is_fast = dtype == DTYPE_F32 || (pass->n_padded == 1 && !VEC_HALVES && !dtype_is_quantised(dtype));
+    return is_fast && pass->heads_together && pass->args->page_size > 1;
+}
+
 /* Keys of V that are used before the next head's turn. All of o is loaded and stored for it, which half as wide vectors
  * feel twice; but what is used and what is fetched of all heads should stay in the first cache, beside o. */
 static i32 rows_visit_in_order(const struct rows_pass *pass)
 {
-    if (!turns_by_slot((enum dtype)pass->args->v.dtype, pass->n_padded))
-        return VEC_HALVES ? 8 : 4;
+    if (!rows_by_slot(pass))
+        return VEC_HALVES && pass->args->v.dtype != DTYPE_F32 ? 8 : 4;
     return pass->n_padded < 4 ? 1 : VEC_HALVES ? 4 : 2;
 }
 
@@ -29,7 +42,7 @@ static i32 rows_lead(const struct rows_pass *pass)
     const struct pages_view *k = &pass->args->k;
     const i64 row_bytes = (i64)k->head_dim * element_bytes((enum dtype)k->dtype);
     const i64 slot_bytes = row_bytes * pass->n_heads;
-    if (pass->in_order && turns_by_slot((enum dtype)k->dtype, pass->n_padded))
+    if (rows_by_slot(pass))
         return (i32)clamp_i64(LEAD_BYTES_BY_SLOT / slot_bytes, rows_visit_in_order(pass), CHUNK / 2);
     if (pass->in_order) /* no fewer than the keys that dots or weigh use of a head before the next head's turn */
         return (i32)clamp_i64(LEAD_BYTES_IN_ORDER / slot_bytes, pass->n_padded < 4 ? 8 : rows_visit_in_order(pass),
@@ -102,6 +115,7 @@ static void rows_vectors(const struct rows_pass *pass, const struct rows_step *s
                                                     .k = step->block->k + step->at,
                                                     .offset = head * args->k.head_stride,
                                                     .n_heads = n_heads,
+                                                    .by_slot = rows_by_slot(pass),
                                                     .head_stride = args->k.head_stride,
                                                     .next = ahead.k,
                                                     .n_keys = step->n,
