@@ -5,9 +5,10 @@
  *   heads apart (HND)       V of the step and K of the step after
  *   heads together (NHD)    a share of the block after's K, then of its V, in the order of memory
  *
- * 16 rows of n times 64 bytes that lie together, a run, are n KB. Four runs are fetched side by side, because memory
- * answers four places sooner than one; but within 4 KB, where the core itself looks ahead in order, K's two runs are
- * one, and V's. Rows that do not lie together are fetched row by row, V while K is used.
+ * 16 rows of n times 64 bytes that lie together, a run, are n KB. Runs are fetched side by side, because memory answers
+ * several places sooner than one: all four for bytes; for bf16 two of V while K is used, then of K (whole_amx_tmpl.h);
+ * but within 4 KB, where the core itself looks ahead, the two of K are one, and of V. Rows that do not lie together
+ * are fetched row by row, V while K is used.
  */
 
 #if VEC_TILES
