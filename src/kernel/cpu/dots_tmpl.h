@@ -171,5 +171,9 @@ static void dots(enum dtype dtype, const struct dots *a)
         { dots_by_slot_DTYPE_F16_1 },
         { dots_by_slot_DTYPE_BF16_1 },
     };
-    (a->by_slot ? by_slot : by)[dtype - DTYPE_F32][a->n_padded < 4 ? a->n_padded - 1 : 2](a);
+    const i32 rows = a->n_padded < 4 ? a->n_padded - 1 : 2;
+    if (a->by_slot)
+        by_slot[dtype - DTYPE_F32][rows](a);
+    else
+        by[dtype - DTYPE_F32][rows](a);
 }
