@@ -141,20 +141,25 @@ static void run(struct rig *rig)
             c.q_lens[b] = 1, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
         check_mates(rig, &c);
     }
-    struct problem_case many = { .batch = rig->is_small ? 8 : 64, /* alike and short: claimed one by one */
-                                 .group = 4,
-                                 .n_kv_heads = 8,
-                                 .d_qk = 128,
-                                 .d_v = 128,
-                                 .page_size = 16,
-                                 .q_dtype = DTYPE_BF16,
-                                 .page_dtype = DTYPE_BF16,
-                                 .lse = true,
-                                 .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
-                                 .seed = 400 };
-    for (i32 b = 0; b < many.batch; b++)
-        many.q_lens[b] = 1, many.kv_lens[b] = 1100;
-    check_mates(rig, &many);
+    for (i32 i = 0; i < 2;
+         i++) { /* many short ones: alike, so that they are claimed one by one; and alike only in sum */
+        struct problem_case c = { .batch = rig->is_small ? 12 : 64,
+                                  .group = 4,
+                                  .n_kv_heads = rig->is_small ? 2 : 8,
+                                  .d_qk = 128,
+                                  .d_v = 128,
+                                  .page_size = 16,
+                                  .q_dtype = DTYPE_BF16,
+                                  .page_dtype = DTYPE_BF16,
+                                  .lse = true,
+                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
+                                  .seed = 400 + (u64)i };
+        for (i32 b = 0; b < c.batch; b++) { /* 6 leaves each; or 6, then 7 and 5 as often */
+            const bool is_end = b == 0 || b == c.batch - 1;
+            c.q_lens[b] = 1, c.kv_lens[b] = i == 0 || is_end ? 1400 : b < c.batch / 2 ? 1700 : 1100;
+        }
+        check_mates(rig, &c);
+    }
     for (i32 i = 0; i < 3; i++) { /* alike, so that groups may hold whole nodes of theirs; of one head, cut often */
         static const i32 long_ones[] = { 32768, 9000, 70000 }, small_ones[] = { 12288, 9000, 5000 };
         struct problem_case c = { .batch = rig->is_small ? 3 : 8,

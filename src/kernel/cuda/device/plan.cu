@@ -109,9 +109,11 @@ struct deal {
     i32 n_claims; /* (sequence, kv head)s to be claimed, beside the first sequences of the groups */
 };
 
-/* The first sequence, which all may be like. */
+/* The first sequence, and whether all cost what it does: a sum that fits by chance is not enough, claims are whole
+ * sequences. */
 struct model {
     i64 cost, node_cost;
+    i32 are_alike;
 };
 
 /* x rounded up to whole pieces, where that adds little; else 0. */
@@ -137,7 +139,7 @@ DEVICE struct deal deal_of(const struct cuda_plan_args *p, i64 total, const stru
 {
     const struct cuda_work *w = &p->work;
     struct deal deal = { 0, 0 };
-    if (total == 0 || model->cost * w->batch * p->span.n_passes != total)
+    if (total == 0 || !model->are_alike)
         return deal;
     if (has_claims(p, total)) {
         deal.share = model->cost;
@@ -225,11 +227,15 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
                 if (at == 0) {
                     model.cost = cost;
                     model.node_cost = leaf_cost(&line) << node_shift(s.kv_len, line.leaf);
+                    model.are_alike = true;
                 }
             }
             const i64 sum = block_scan(cost, &before, warp_sums);
-            if (b < w->batch)
+            if (b < w->batch) {
                 w->cost[at] = total + before;
+                if (cost != model.cost)
+                    model.are_alike = false; /* whoever sets it sets the same */
+            }
             total += sum;
         }
     if (threadIdx.x == 0)
