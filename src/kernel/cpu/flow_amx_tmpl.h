@@ -194,20 +194,6 @@ static void flow_rows_end(const struct tile_pass *pass, const struct flow_turn *
                             amx->p[strip->slot] + r * amx->p_stride + turn->weigh_column);
 }
 
-/* Two tiles of rows by two of columns, and then weights. */
-#define FLOW_STEP(regs, a, a_stride, b, b_next)                       \
-    do {                                                              \
-        tile_load(regs, 2, b, 64);                                    \
-        tile_load(regs, 0, a, (a_stride)*2);                          \
-        tile_load(regs, 1, (a) + (i64)16 * (a_stride), (a_stride)*2); \
-        tile_dot_bf16(regs, 4, 0, 2);                                 \
-        tile_load(regs, 3, b_next, 64);                               \
-        tile_dot_bf16(regs, 6, 1, 2);                                 \
-        tile_dot_bf16(regs, 5, 0, 3);                                 \
-        tile_dot_bf16(regs, 7, 1, 3);                                 \
-        flow_rows_some(pass, rows, slope);                            \
-    } while (0)
-
 INLINE void flow_scores(const struct tile_pass *pass, const struct flow_turn *turn, i32 n_blocks,
                         struct flow_rows *rows, struct ahead *ahead)
 {
@@ -218,12 +204,10 @@ INLINE void flow_scores(const struct tile_pass *pass, const struct flow_turn *tu
     for (i32 block = 0; block < n_blocks; block++) {
         const u16 *q = amx->q + turn->scored->strip.row * q_stride;
         const float *k = pass->k + (turn->score_column / 16 + 2 * block) * panel;
-        tile_zero(&amx->regs, 4);
-        tile_zero(&amx->regs, 5);
-        tile_zero(&amx->regs, 6);
-        tile_zero(&amx->regs, 7);
+        amx_zero(&amx->regs);
         for (i32 c = 0; c < n; c++, q += 32, k += 256) {
-            FLOW_STEP(&amx->regs, q, q_stride, k, k + panel);
+            AMX_STEP(&amx->regs, q, q_stride, k, k + panel);
+            flow_rows_some(pass, rows, slope);
             ahead_fetch(ahead);
         }
         amx_store(&amx->regs, amx->ring[turn->ring] + 32 * block, FLOW_STRIDE);
@@ -242,12 +226,10 @@ INLINE void flow_values(const struct tile_pass *pass, const struct flow_turn *tu
         float *o = pass->o + strip->strip.row * stride + 32 * pair;
         const float *v = pass->v + 2 * pair * panel + strip->first * 8;
         const u16 *p = amx->p[strip->slot] + strip->first;
-        tile_load(&amx->regs, 4, o, stride * 4);
-        tile_load(&amx->regs, 5, o + 16, stride * 4);
-        tile_load(&amx->regs, 6, o + 16 * stride, stride * 4);
-        tile_load(&amx->regs, 7, o + 16 * stride + 16, stride * 4);
+        amx_load(&amx->regs, o, stride);
         for (i32 c = 0; c < n; c++, p += 32, v += 256) {
-            FLOW_STEP(&amx->regs, p, p_stride, v, v + panel);
+            AMX_STEP(&amx->regs, p, p_stride, v, v + panel);
+            flow_rows_some(pass, rows, slope);
             ahead_fetch(ahead);
         }
         amx_store(&amx->regs, o, stride);

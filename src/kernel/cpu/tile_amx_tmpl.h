@@ -197,6 +197,25 @@ static void amx_weights_two(const struct tile_pass *pass, const struct strip *st
     tile_dot_bf16(regs, 5, 0, 3);                                 \
     tile_dot_bf16(regs, 7, 1, 3)
 
+INLINE void amx_zero(struct tile_regs *regs)
+{
+    (void)regs;
+    tile_zero(regs, 4);
+    tile_zero(regs, 5);
+    tile_zero(regs, 6);
+    tile_zero(regs, 7);
+}
+
+/* c [32][stride], of which 32 columns. */
+INLINE void amx_load(struct tile_regs *regs, const float *c, i64 stride)
+{
+    (void)regs;
+    tile_load(regs, 4, c, stride * 4);
+    tile_load(regs, 5, c + 16, stride * 4);
+    tile_load(regs, 6, c + 16 * stride, stride * 4);
+    tile_load(regs, 7, c + 16 * stride + 16, stride * 4);
+}
+
 static void amx_store(struct tile_regs *regs, float *c, i64 stride)
 {
     (void)regs;
@@ -213,10 +232,7 @@ static void amx_scores(const struct tile_pass *pass, const struct strip *strip)
     const i64 panel = (i64)amx->d * 8;
     for (i32 col = strip->begin / 32 * 32; col < strip->end; col += 32) {
         const float *k = pass->k + col / 16 * panel;
-        tile_zero(&amx->regs, 4);
-        tile_zero(&amx->regs, 5);
-        tile_zero(&amx->regs, 6);
-        tile_zero(&amx->regs, 7);
+        amx_zero(&amx->regs);
         for (i32 c = 0; c < amx->d / 32; c++) {
             AMX_STEP(&amx->regs, q + 32 * c, amx->q_stride, k + 256 * c, k + panel + 256 * c);
             ahead_fetch(strip->ahead);
@@ -233,10 +249,7 @@ static void amx_values(const struct tile_pass *pass, const struct strip *strip)
     for (i32 c = 0; c < amx->dv; c += 32) {
         float *o = pass->o + strip->row * stride + c;
         const float *v = pass->v + c / 16 * panel;
-        tile_load(&amx->regs, 4, o, stride * 4);
-        tile_load(&amx->regs, 5, o + 16, stride * 4);
-        tile_load(&amx->regs, 6, o + 16 * stride, stride * 4);
-        tile_load(&amx->regs, 7, o + 16 * stride + 16, stride * 4);
+        amx_load(&amx->regs, o, stride);
         for (i32 key = strip->begin / 32 * 32; key < strip->end; key += 32) {
             AMX_STEP(&amx->regs, p + key, amx->p_stride, v + key * 8, v + panel + key * 8);
             ahead_fetch(strip->ahead);
