@@ -33,10 +33,7 @@ static folio_status choose_workspace(struct cuda_work *work, const struct cuda_p
     *work = plan->work;
     if (!workspace)
         return FOLIO_OK;
-    work->counters = workspace;
-    work->claims = work->counters + plan->n_counters - 1;
-    work->leaf_slots = (float *)(void *)((u8 *)workspace + plan->leaf_slots_at);
-    work->node_slots = (float *)(void *)((u8 *)workspace + plan->node_slots_at);
+    folio__cuda_workspace_place(work, plan, workspace);
     CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)workspace, 0, (size_t)plan->n_counters, stream));
     return FOLIO_OK;
 }

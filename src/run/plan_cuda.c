@@ -101,6 +101,15 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
     plan->total_bytes = at;
 }
 
+/* Point the work at a workspace. */
+void folio__cuda_workspace_place(struct cuda_work *work, const struct cuda_plan *plan, u8 *workspace)
+{
+    work->counters = (u32 *)(void *)workspace;
+    work->claims = work->counters + plan->n_counters - 1;
+    work->leaf_slots = (float *)(void *)(workspace + plan->leaf_slots_at);
+    work->node_slots = (float *)(void *)(workspace + plan->node_slots_at);
+}
+
 /* Point the work at its memory. */
 void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
 {
@@ -110,10 +119,7 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
     plan->work.cost = (i64 *)(void *)(base + plan->cost_at);
     plan->work.rows = (i64 *)(void *)(base + plan->rows_at);
     plan->work.starts = (struct cuda_start *)(void *)(base + plan->starts_at);
-    plan->work.counters = (u32 *)(void *)(base + plan->workspace_at);
-    plan->work.claims = plan->work.counters + plan->n_counters - 1;
-    plan->work.leaf_slots = (float *)(void *)(base + plan->workspace_at + plan->leaf_slots_at);
-    plan->work.node_slots = (float *)(void *)(base + plan->workspace_at + plan->node_slots_at);
+    folio__cuda_workspace_place(&plan->work, plan, base + plan->workspace_at);
     plan->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);
 }
 

@@ -32,6 +32,8 @@ struct cuda_plan {
 /* Everything but memory and the error record. The device is entered for all of these. */
 folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *problem);
 void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory);
+/* Point work at a workspace: the plan's own, or a caller's. */
+void folio__cuda_workspace_place(struct cuda_work *work, const struct cuda_plan *plan, u8 *workspace);
 folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct cuda_problem *problem,
                                      cu_stream stream);
 folio_status folio__cuda_plan_indices(const void **device, const struct cuda_plan *plan, i32 which,
