@@ -9,10 +9,10 @@ enum cuda_config_id {
     CUDA_PLAN,
     CUDA_PAGES,
     CUDA_MERGE,
-    CUDA_GENERIC,                   /* + pair of q and page dtypes */
-    CUDA_PROBE = CUDA_GENERIC + 5,  /* + loader: the decode kernel's loaders alone, to measure reading, of 8 rows */
-    CUDA_PROBE_16 = CUDA_PROBE + 3, /* boxes, of 16 rows */
-    CUDA_DECODE = CUDA_PROBE + 4,   /* + what folio__cuda_decode_id finds */
+    CUDA_GENERIC,                    /* + pair of q and page dtypes */
+    CUDA_PROBE = CUDA_GENERIC + 5,   /* + loader: the decode kernel's loaders alone, to measure reading, of 8 rows */
+    CUDA_PROBE_16 = CUDA_PROBE + 3,  /* boxes, of 16 rows */
+    CUDA_DECODE = CUDA_PROBE_16 + 1, /* + what folio__cuda_decode_id finds */
     CUDA_N_CONFIGS = CUDA_DECODE + 2 * 56,
 };
 

@@ -16,8 +16,8 @@ DEVICE i32 leaf_tokens(const struct cuda_span *span, i32 n)
  * groups hold whole nodes, they put up to 16 parts together in one step, not two. */
 DEVICE i32 node_shift(i32 n, i32 leaf)
 {
-    const bool is_short = n > SHORT_UNIT && n <= NODE_LEAVES * SHORT_NODE_LEAVES * leaf;
-    return is_short ? 2 : 4;
+    const bool is_short = n > SHORT_UNIT && n <= (NODE_LEAVES << SHORT_NODE_SHIFT) * leaf;
+    return is_short ? SHORT_NODE_SHIFT : NODE_SHIFT;
 }
 
 /* Keys that at least one of the rows first .. last sees through causal and window. */

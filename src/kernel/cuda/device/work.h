@@ -14,8 +14,8 @@
  *   '-- group 0 --''-- group 1 ------''---- group 2 ----------'         starts[g] .. starts[g + 1]
  *
  * Results of leaves are folded by a tree that is a function of the sequence's own length: leaf = leaf_tokens(n) keys,
- * node = node_leaves(n) leaves folded left to right, root = nodes folded left to right. So neither a batch mate nor the
- * place of a cut changes a bit. What a group can't fold alone it leaves in its slots (tree.cuh).
+ * node = 16 or 4 of them (node_shift) folded left to right, root = nodes folded left to right. So neither a batch mate
+ * nor the place of a cut changes a bit. What a group can't fold alone it leaves in its slots (tree.cuh).
  *
  * Memory does not serve all blocks alike: of equal shares some are read in half the time. So where many sequences are
  * alike, groups have only the first of them, one each, and blocks claim the others one by one (claim.cuh). */
@@ -30,8 +30,9 @@
 #define LOAD_FINE 2
 
 enum {
-    NODE_LEAVES = 16,      /* of a node, at most */
-    SHORT_NODE_LEAVES = 4, /* of one of a sequence of more than SHORT_UNIT keys and up to 64 leaves */
+    NODE_SHIFT = 4,       /* log2 of the leaves of a node */
+    SHORT_NODE_SHIFT = 2, /* of one of a sequence of more than SHORT_UNIT keys and up to 64 leaves */
+    NODE_LEAVES = 1 << NODE_SHIFT,
     SHORT_UNIT = 4096,
     LEAF_OVERHEAD = 16, /* keys' worth of work that a leaf costs beside its keys */
     MOST_ROUNDED = 24,  /* a group's share may grow by one of so many parts, so that less is cut */
