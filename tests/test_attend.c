@@ -12,18 +12,10 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "support/open_context.h"
 #include "support/problem.h"
 
-static folio_context *open_context(folio_backend backend, i32 n_threads)
-{
-    const folio_context_config cfg = { .struct_size = sizeof cfg,
-                                       .backend = (i32)backend,
-                                       .isa = FOLIO_ISA_AVX512, /* above it, bf16 weights are rounded: test_kernels.c */
-                                       .n_threads = n_threads };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
-}
+static const folio_isa LEVEL = FOLIO_ISA_AVX512; /* above it, bf16 weights are rounded: test_kernels.c */
 
 /* ---- attention a second time, straight from the definition */
 
@@ -145,7 +137,7 @@ static void check_head(const struct random_problem *p, i64 seq, i64 first_token,
 static void the_oracle_agrees_with_dense_attention(void **state)
 {
     (void)state;
-    folio_context *ref = open_context(FOLIO_BACKEND_REF, 2);
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, LEVEL, 2);
     const struct problem_limits small = { .max_work = 2e5, .max_kv_len = 200, .max_head_dim = 128 };
     for (u64 seed = 1; seed <= 400; seed++) {
         struct random_problem p;
@@ -164,7 +156,7 @@ static void the_oracle_agrees_with_dense_attention(void **state)
 static void cpu_kernels_agree_with_the_oracle(void **state)
 {
     (void)state;
-    folio_context *ref = open_context(FOLIO_BACKEND_REF, 2), *cpu = open_context(FOLIO_BACKEND_CPU, 2);
+    folio_context *ref = open_context(FOLIO_BACKEND_REF, LEVEL, 2), *cpu = open_context(FOLIO_BACKEND_CPU, LEVEL, 2);
     for (u64 seed = 1; seed <= 300; seed++) {
         struct random_problem p;
         problem_make(&p, seed, NULL);
@@ -180,9 +172,9 @@ static void cpu_kernels_agree_with_the_oracle(void **state)
 static void calls_without_a_plan_hand_their_workspace_on(void **state)
 {
     (void)state;
-    folio_context *used = open_context(FOLIO_BACKEND_CPU, 2);
+    folio_context *used = open_context(FOLIO_BACKEND_CPU, LEVEL, 2);
     for (u64 seed = 1000; seed < 1040; seed++) {
-        folio_context *fresh = open_context(FOLIO_BACKEND_CPU, 2);
+        folio_context *fresh = open_context(FOLIO_BACKEND_CPU, LEVEL, 2);
         struct random_problem p;
         problem_make(&p, seed, NULL);
         problem_reset_outputs(&p);

@@ -11,20 +11,11 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "support/open_context.h"
 #include "support/problem.h"
 
 static const folio_isa levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512 };
 enum { N_LEVELS = sizeof levels / sizeof *levels };
-
-static folio_context *open_context(folio_backend backend, folio_isa isa, i32 n_threads)
-{
-    const folio_context_config cfg = {
-        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = n_threads
-    };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
-}
 
 /* The first n ids of row 0 are row seq's too, in every table there is. */
 static void share_pages(struct random_problem *p, i64 seq, i64 n)

@@ -10,17 +10,8 @@
 
 #include "base/alloc.h"
 #include "folio/pages.h"
+#include "support/open_context.h"
 #include "base/types.h"
-
-static folio_context *open_context(i32 n_threads)
-{
-    const folio_context_config cfg = { .struct_size = sizeof cfg,
-                                       .backend = FOLIO_BACKEND_CPU,
-                                       .n_threads = n_threads };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
-}
 
 static void memory_is_aligned_zeroed_and_there(void **state)
 {
@@ -28,7 +19,7 @@ static void memory_is_aligned_zeroed_and_there(void **state)
     enum { HUGE_PAGE = 2 << 20 };
     static const size_t sizes[] = { 1, 4096, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1, 7 * HUGE_PAGE + 12345 };
     for (i32 n_threads = 1; n_threads <= 3; n_threads++) {
-        folio_context *ctx = open_context(n_threads);
+        folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO, n_threads);
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             void *memory = NULL;
             assert_int_equal(folio_pages_alloc(ctx, sizes[i], &memory), FOLIO_OK);
@@ -47,7 +38,7 @@ static void memory_is_aligned_zeroed_and_there(void **state)
 static void memory_outlives_its_context(void **state)
 {
     (void)state;
-    folio_context *ctx = open_context(2);
+    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO, 2);
     void *memory = NULL;
     assert_int_equal(folio_pages_alloc(ctx, 100, &memory), FOLIO_OK);
     folio_context_destroy(&ctx);
@@ -60,7 +51,7 @@ static void memory_outlives_its_context(void **state)
 static void a_failing_call_changes_nothing(void **state)
 {
     (void)state;
-    folio_context *ctx = open_context(1);
+    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO, 1);
     void *memory = &ctx;
     assert_int_equal(folio_pages_alloc(NULL, 1, &memory), FOLIO_EINVAL);
     assert_int_equal(folio_pages_alloc(ctx, 1, NULL), FOLIO_EINVAL);

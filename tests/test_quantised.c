@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/open_context.h"
 #include "support/problem.h"
 
 static const enum dtype dtypes[] = { DTYPE_I8, DTYPE_E4M3, DTYPE_E5M2 };
@@ -18,16 +19,6 @@ static const folio_isa levels[] = { FOLIO_ISA_C,           FOLIO_ISA_AVX2, FOLIO
                                     FOLIO_ISA_AVX512_BF16, FOLIO_ISA_AMX,  FOLIO_ISA_AMX_EMULATED };
 enum { N_LEVELS = sizeof levels / sizeof *levels, N_DTYPES = 3 };
 enum scale_kind { SCALE_NONE, SCALE_ONE, SCALE_BY_HEAD, SCALE_BY_SLOT, N_SCALE_KINDS };
-
-static folio_context *open_context(folio_backend backend, folio_isa isa, i32 n_threads)
-{
-    const folio_context_config cfg = {
-        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = n_threads
-    };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
-}
 
 /* ---- K or V of a problem, quantised; the problem gets the values that come of it */
 

@@ -10,15 +10,8 @@
 #include <string.h>
 
 #include "folio/attend.h"
+#include "support/open_context.h"
 #include "support/tensors.h"
-
-static folio_context *open_context(void)
-{
-    const folio_context_config cfg = { .struct_size = sizeof cfg, .backend = FOLIO_BACKEND_CPU };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
-}
 
 struct bad {
     struct test_tensor k, v, q, out, table, lens, scale, scale_i32;
@@ -80,7 +73,7 @@ static void expect(struct bad *b, folio_context *ctx, folio_error_kind kind, con
 static void scales_of_unused_slots_are_not_judged(void **state)
 {
     (void)state;
-    folio_context *ctx = open_context();
+    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO, 0);
     struct bad b;
     bad_make(&b);
     struct test_tensor one, scale;
@@ -103,7 +96,7 @@ static void scales_of_unused_slots_are_not_judged(void **state)
 static void bad_scales_are_refused(void **state)
 {
     (void)state;
-    folio_context *ctx = open_context();
+    folio_context *ctx = open_context(FOLIO_BACKEND_CPU, FOLIO_ISA_AUTO, 0);
     struct bad b;
     bad_make(&b);
     static const double values[] = { 0, -1, NAN, INFINITY };

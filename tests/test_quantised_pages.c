@@ -12,26 +12,17 @@
 #include <string.h>
 
 #include "folio/pages.h"
+#include "support/open_context.h"
 #include "support/random.h"
 #include "support/tensors.h"
 
 static const enum dtype dtypes[] = { DTYPE_I8, DTYPE_E4M3, DTYPE_E5M2 };
 static const folio_isa levels[] = { FOLIO_ISA_C, FOLIO_ISA_AVX2, FOLIO_ISA_AVX512, FOLIO_ISA_AVX512_BF16 };
 enum { N_LEVELS = sizeof levels / sizeof *levels, N_DTYPES = 3 };
-static folio_context *open_context(folio_backend backend, folio_isa isa)
-{
-    const folio_context_config cfg = {
-        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = 2
-    };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
-}
-
 static void open_levels(folio_context **ctx)
 {
     for (i32 i = 0; i < N_LEVELS; i++)
-        ctx[i] = folio_isa_available(levels[i]) ? open_context(FOLIO_BACKEND_CPU, levels[i]) : NULL;
+        ctx[i] = folio_isa_available(levels[i]) ? open_context(FOLIO_BACKEND_CPU, levels[i], 2) : NULL;
 }
 
 static void close_levels(folio_context **ctx)
@@ -179,7 +170,7 @@ static void append_rounds_to_nearest_and_gather_multiplies(void **state)
     static const enum dtype rows[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
     folio_context *ctx[N_LEVELS + 1];
     open_levels(ctx);
-    ctx[N_LEVELS] = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO);
+    ctx[N_LEVELS] = open_context(FOLIO_BACKEND_REF, FOLIO_ISA_AUTO, 2);
     for (i32 i = 0; i <= N_LEVELS; i++)
         for (i32 dtype = 0; ctx[i] && dtype < N_DTYPES; dtype++)
             for (i32 j = 0; j < 3; j++) {

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "support/open_context.h"
 #include "support/problem.h"
 
 enum { KV = 600 };
@@ -96,16 +97,6 @@ static struct problem_choice choice(u64 seed)
                                     .window_right = -1,
                                     .causal = seed % 5 == 4 ? FOLIO_CAUSAL_NONE : FOLIO_CAUSAL_BOTTOM_RIGHT,
                                     .flags = FOLIO_SCALE_IS_SET | (window < 0 ? 0u : FOLIO_WINDOW_IS_SET) };
-}
-
-static folio_context *open_context(folio_backend backend, folio_isa isa, i32 n_threads)
-{
-    const folio_context_config cfg = {
-        .struct_size = sizeof cfg, .backend = (i32)backend, .isa = (i32)isa, .n_threads = n_threads
-    };
-    folio_context *ctx = NULL;
-    assert_int_equal(folio_context_create(&ctx, &cfg), FOLIO_OK);
-    return ctx;
 }
 
 static void maxima_that_move(void **state)
