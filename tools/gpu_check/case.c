@@ -257,6 +257,23 @@ static size_t case_bytes(const struct made_case *m)
     return (size_t)(pool + rows + (c->batch + 2) * (keys / c->page_size + 8) * 32 + (1 << 16));
 }
 
+struct problem_case case_plain(i32 batch, u64 seed)
+{
+    struct problem_case c = { .batch = batch,
+                              .group = 4,
+                              .n_kv_heads = 2,
+                              .d_qk = 128,
+                              .d_v = 128,
+                              .page_size = 16,
+                              .q_dtype = DTYPE_BF16,
+                              .page_dtype = DTYPE_BF16,
+                              .lse = true,
+                              .seed = seed };
+    for (i32 b = 0; b < batch; b++)
+        c.q_lens[b] = 1;
+    return c;
+}
+
 void case_make(struct rig *rig, struct made_case *m, const struct problem_case *c)
 {
     u64 seed = c->seed;

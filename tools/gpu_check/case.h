@@ -40,6 +40,9 @@ void case_make(struct rig *rig, struct made_case *m, const struct problem_case *
 void case_free(struct rig *rig, struct made_case *m);
 const char *case_text(const struct problem_case *c);
 
+/* Plain decode: a row a sequence, bf16, 8 query heads on 2, head_dim 128, pages of 16, lse; the rest 0. */
+struct problem_case case_plain(i32 batch, u64 seed);
+
 /* Random, but legal; what it may ask for grows with size 0 .. 2. */
 struct problem_case case_random(u64 seed, i32 size);
 

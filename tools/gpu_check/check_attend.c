@@ -46,27 +46,13 @@ static void check_case(struct rig *rig, const struct problem_case *c)
     case_free(rig, &m);
 }
 
-static const struct problem_case plain = {
-    .batch = 1,
-    .group = 4,
-    .n_kv_heads = 2,
-    .d_qk = 128,
-    .d_v = 128,
-    .page_size = 16,
-    .q_dtype = DTYPE_BF16,
-    .page_dtype = DTYPE_BF16,
-    .lse = true,
-    .q_lens = { 1 },
-    .seed = 1,
-};
-
 /* One sequence around every boundary of pages, leaves, nodes. */
 static void check_lengths(struct rig *rig)
 {
     static const i32 lengths[] = { 0,   1,   15,  16,   17,   63,   64,   65,   127,  128,  129,  511,   512,  513,
                                    767, 768, 769, 1024, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 12345, 20000 };
     for (size_t i = 0; i < COUNT_OF(lengths) - (rig->is_small ? 9 : 0); i++) {
-        struct problem_case c = plain;
+        struct problem_case c = case_plain(1, 1);
         c.kv_lens[0] = lengths[i];
         check_case(rig, &c);
         c.q_lens[0] = 5, c.ragged = true, c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
@@ -79,7 +65,7 @@ static void check_batches(struct rig *rig)
 {
     u64 seed = 7;
     for (i32 round = 0; round < 6; round++) {
-        struct problem_case c = plain;
+        struct problem_case c = case_plain(1, 1);
         c.batch = (i32)between(&seed, 100, MAX_BATCH);
         c.n_kv_heads = round % 2 ? 8 : 1;
         c.d_qk = c.d_v = round % 3 ? 64 : 128;
@@ -96,7 +82,7 @@ static void check_prefill(struct rig *rig)
     static const i32 rows[] = { 17, 64, 65, 200, 333 };
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         for (i32 causal = 0; causal < 3; causal++) {
-            struct problem_case c = plain;
+            struct problem_case c = case_plain(1, 1);
             c.ragged = true, c.batch = 2, c.causal = causal;
             c.q_lens[0] = rows[i], c.kv_lens[0] = rows[i] + (i32)i * 100;
             c.q_lens[1] = 3, c.kv_lens[1] = 1000;
@@ -112,7 +98,7 @@ static void check_packed(struct rig *rig)
     static const i32 groups[] = { 8, 31, 4, 3, 8, 9, 8, 5, 4, 8, 16, 43 },
                      rows[] = { 2, 1, 8, 11, 6, 7, 8, 13, 25, 16, 9, 3 };
     for (size_t i = 0; i < COUNT_OF(groups); i += rig->is_small ? 3 : 1) {
-        struct problem_case c = plain;
+        struct problem_case c = case_plain(1, 1);
         c.group = groups[i], c.ragged = true, c.batch = 6, c.seed = i;
         c.page_size = i % 3 == 1 ? 9 : 16;
         c.causal = i % 4 == 3 ? FOLIO_CAUSAL_NONE : FOLIO_CAUSAL_BOTTOM_RIGHT;
@@ -146,7 +132,7 @@ const struct check check_attend = { "attend", "attention against the CPU, edges 
 /* Three sequences of few keys and many cuts; i varies pages and inputs. */
 static void check_few(struct rig *rig, i32 i, i32 page_size, i32 group, i32 dim, double softcap)
 {
-    struct problem_case c = plain;
+    struct problem_case c = case_plain(1, 1);
     c.seed = (u64)i;
     c.group = group;
     c.page_size = page_size;

@@ -9,18 +9,10 @@
 
 static void run(struct rig *rig)
 {
-    struct problem_case c = { .batch = 3,
-                              .group = 4,
-                              .n_kv_heads = 8,
-                              .d_qk = 128,
-                              .d_v = 128,
-                              .page_size = 16,
-                              .q_dtype = DTYPE_BF16,
-                              .page_dtype = DTYPE_BF16,
-                              .lse = true,
-                              .seed = 21,
-                              .q_lens = { 1, 1, 1 },
-                              .kv_lens = { 900, 33, 4000 } };
+    static const i32 lengths[] = { 900, 33, 4000 };
+    struct problem_case c = case_plain(3, 21);
+    c.n_kv_heads = 8;
+    memcpy(c.kv_lens, lengths, sizeof lengths);
     struct made_case m;
     cu_ptr pool[2];
     const i64 n_pages = 140001, page_bytes = 16 * 8 * 128 * 2;

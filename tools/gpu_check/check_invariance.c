@@ -102,81 +102,82 @@ static void check_bounds(struct rig *rig, struct problem_case *c)
     case_free(rig, &m);
 }
 
+static struct problem_case causal_case(i32 batch, u64 seed)
+{
+    struct problem_case c = case_plain(batch, seed);
+    c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
+    return c;
+}
+
+static void set_dims(struct problem_case *c, i32 dim, enum dtype dtype)
+{
+    c->d_qk = c->d_v = dim;
+    c->q_dtype = c->page_dtype = dtype;
+}
+
+static void check_ragged_bounds(struct rig *rig, i32 i)
+{
+    static const i32 lengths[] = { 700, 1, 9001, 300, 130 };
+    struct problem_case c = causal_case(5, 300 + (u64)i);
+    c.d_qk = i % 3 == 2 ? 192 : 128;
+    c.page_size = i % 2 ? 9 : 16;
+    c.ragged = true;
+    c.softcap = i / 3 ? 20 : 0;
+    for (i32 b = 0; b < c.batch; b++)
+        c.q_lens[b] = b % 3 == 1 ? 1 : 2, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
+    check_bounds(rig, &c);
+}
+
+static void check_mixed(struct rig *rig, i32 i)
+{
+    static const i32 heads[] = { 8, 1, 2 }, dims[] = { 128, 64, 256 };
+    static const i32 lengths[] = { 20000, 1, 4097, 300, 1500, 9000, 64 };
+    struct problem_case c = causal_case(7, 100 + (u64)i);
+    c.group = i == 4 ? 1 : 4;
+    c.n_kv_heads = heads[i % 3];
+    c.page_size = i % 2 ? 16 : 3;
+    set_dims(&c, dims[i % 3], i == 5 ? DTYPE_F32 : DTYPE_BF16);
+    for (i32 b = 0; b < c.batch; b++)
+        c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
+    check_mates(rig, &c);
+}
+
+/* Many short ones: 6 leaves each, so that they are claimed one by one; or 6, then 7 and 5 as often: alike only in
+ * sum. */
+static void check_many(struct rig *rig, bool are_alike)
+{
+    struct problem_case c = causal_case(rig->is_small ? 12 : 64, are_alike ? 400 : 401);
+    c.n_kv_heads = rig->is_small ? 2 : 8;
+    for (i32 b = 0; b < c.batch; b++) {
+        const bool is_end = b == 0 || b == c.batch - 1;
+        c.kv_lens[b] = are_alike || is_end ? 1400 : b < c.batch / 2 ? 1700 : 1100;
+    }
+    check_mates(rig, &c);
+}
+
+/* Long ones that are alike, so that groups may hold whole nodes of theirs; of one head, cut often. */
+static void check_long(struct rig *rig, i32 i)
+{
+    static const i32 long_ones[] = { 32768, 9000, 70000 }, small_ones[] = { 12288, 9000, 5000 };
+    struct problem_case c = causal_case(rig->is_small ? 3 : 8, 200 + (u64)i);
+    c.group = i == 1 ? 8 : 2;
+    c.n_kv_heads = 1;
+    set_dims(&c, 64, i == 2 ? DTYPE_F32 : DTYPE_BF16);
+    for (i32 b = 0; b < c.batch; b++)
+        c.kv_lens[b] = rig->is_small ? small_ones[i] : long_ones[i];
+    check_mates(rig, &c);
+}
+
 static void run(struct rig *rig)
 {
-    for (i32 i = 0; i < (rig->is_small ? 2 : 6); i++) {
-        struct problem_case c = { .batch = 5,
-                                  .group = 4,
-                                  .n_kv_heads = 2,
-                                  .d_qk = i % 3 == 2 ? 192 : 128,
-                                  .d_v = 128,
-                                  .page_size = i % 2 ? 9 : 16,
-                                  .q_dtype = DTYPE_BF16,
-                                  .page_dtype = DTYPE_BF16,
-                                  .ragged = true,
-                                  .lse = true,
-                                  .softcap = i / 3 ? 20 : 0,
-                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
-                                  .seed = 300 + (u64)i };
-        static const i32 lengths[] = { 700, 1, 9001, 300, 130 };
-        for (i32 b = 0; b < c.batch; b++)
-            c.q_lens[b] = b % 3 == 1 ? 1 : 2, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
-        check_bounds(rig, &c);
-    }
-    static const i32 heads[] = { 8, 1, 2 }, dims[] = { 128, 64, 256 };
-    for (i32 i = 0; i < (rig->is_small ? 1 : 6); i++) {
-        struct problem_case c = { .batch = 7,
-                                  .group = i == 4 ? 1 : 4,
-                                  .n_kv_heads = heads[i % 3],
-                                  .d_qk = dims[i % 3],
-                                  .d_v = dims[i % 3],
-                                  .page_size = i % 2 ? 16 : 3,
-                                  .q_dtype = i == 5 ? DTYPE_F32 : DTYPE_BF16,
-                                  .page_dtype = i == 5 ? DTYPE_F32 : DTYPE_BF16,
-                                  .lse = true,
-                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
-                                  .seed = 100 + (u64)i };
-        static const i32 lengths[] = { 20000, 1, 4097, 300, 1500, 9000, 64 };
-        for (i32 b = 0; b < c.batch; b++)
-            c.q_lens[b] = 1, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
-        check_mates(rig, &c);
-    }
-    for (i32 i = 0; i < 2;
-         i++) { /* many short ones: alike, so that they are claimed one by one; and alike only in sum */
-        struct problem_case c = { .batch = rig->is_small ? 12 : 64,
-                                  .group = 4,
-                                  .n_kv_heads = rig->is_small ? 2 : 8,
-                                  .d_qk = 128,
-                                  .d_v = 128,
-                                  .page_size = 16,
-                                  .q_dtype = DTYPE_BF16,
-                                  .page_dtype = DTYPE_BF16,
-                                  .lse = true,
-                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
-                                  .seed = 400 + (u64)i };
-        for (i32 b = 0; b < c.batch; b++) { /* 6 leaves each; or 6, then 7 and 5 as often */
-            const bool is_end = b == 0 || b == c.batch - 1;
-            c.q_lens[b] = 1, c.kv_lens[b] = i == 0 || is_end ? 1400 : b < c.batch / 2 ? 1700 : 1100;
-        }
-        check_mates(rig, &c);
-    }
-    for (i32 i = 0; i < 3; i++) { /* alike, so that groups may hold whole nodes of theirs; of one head, cut often */
-        static const i32 long_ones[] = { 32768, 9000, 70000 }, small_ones[] = { 12288, 9000, 5000 };
-        struct problem_case c = { .batch = rig->is_small ? 3 : 8,
-                                  .group = i == 1 ? 8 : 2,
-                                  .n_kv_heads = 1,
-                                  .d_qk = 64,
-                                  .d_v = 64,
-                                  .page_size = 16,
-                                  .q_dtype = i == 2 ? DTYPE_F32 : DTYPE_BF16,
-                                  .page_dtype = i == 2 ? DTYPE_F32 : DTYPE_BF16,
-                                  .lse = true,
-                                  .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
-                                  .seed = 200 + (u64)i };
-        for (i32 b = 0; b < c.batch; b++)
-            c.q_lens[b] = 1, c.kv_lens[b] = rig->is_small ? small_ones[i] : long_ones[i];
-        check_mates(rig, &c);
-    }
+    for (i32 i = 0; i < (rig->is_small ? 2 : 6); i++)
+        check_ragged_bounds(rig, i);
+    for (i32 i = 0; i < (rig->is_small ? 1 : 6); i++)
+        check_mixed(rig, i);
+    check_many(rig, true);
+    check_many(rig, false);
+    for (i32 i = 0; i < 3; i++)
+        check_long(rig, i);
 }
 
 const struct check check_invariance = { "invariance", "the same bits alone and with any batch mates", run };

@@ -81,21 +81,10 @@ static void check_case(struct rig *rig, const struct problem_case *c, const char
 /* Batches that are cut everywhere, so that all kinds of arrivals happen. */
 static struct problem_case cut_batch(u64 seed, i32 batch, i32 most)
 {
-    struct problem_case c = { .batch = batch,
-                              .group = 4,
-                              .n_kv_heads = 2,
-                              .d_qk = 128,
-                              .d_v = 128,
-                              .page_size = 16,
-                              .q_dtype = DTYPE_BF16,
-                              .page_dtype = DTYPE_BF16,
-                              .lse = true,
-                              .causal = FOLIO_CAUSAL_BOTTOM_RIGHT,
-                              .seed = seed };
-    for (i32 b = 0; b < batch; b++) {
-        c.q_lens[b] = 1;
+    struct problem_case c = case_plain(batch, seed);
+    c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
+    for (i32 b = 0; b < batch; b++)
         c.kv_lens[b] = below(&seed, 4) ? (i32)below(&seed, most) : (i32)below(&seed, 9 * most);
-    }
     return c;
 }
 
