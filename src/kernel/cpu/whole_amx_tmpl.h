@@ -3,14 +3,15 @@
  * product needs lies in registers, which no barrier between tiles makes the compiler read again. */
 
 #if VEC_TILES
-/* How a whole step fetches: V of the step while K is used, then K of the next while V is, two places side by side; K,
- * then V of the block after, into the second level; runs one behind the other; or row by row. */
+/* How a whole step fetches: V of the step while K is used, then K of the next while V is, two places side by side, and
+ * all the while K and V of a later step into the second level, four places; K, then V of the block after, into the second level; runs one behind the other; or row by row. */
 enum amx_fetch { FETCH_PLACES, FETCH_TWO, FETCH_RUNS, FETCH_ROWS };
 
 /* What is fetched while K is used, or while V is: half a KB of two places at a time. */
 struct amx_half {
     const u8 *a, *b;
-    i64 step; /* bytes of a place at a time, where it is two */
+    i64 step;  /* bytes of a place at a time, where it is two */
+    i64 later; /* bytes of a later run that are fetched already */
 };
 
 /* Runs `first` and the one behind it. */
@@ -18,15 +19,18 @@ INLINE struct amx_half amx_half_of(const struct amx_runs *runs, i32 first)
 {
     const bool apart = runs->step == 256;
     return (struct amx_half){ runs->run[first], apart ? runs->run[first + 1] : runs->run[first] + 512,
-                              apart ? 512 : 1024 };
+                              apart ? 512 : 1024, first == 0 ? 0 : runs->run_bytes / 2 };
 }
 
 /* Its KB number i. */
 INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const struct amx_half *half, i64 i)
 {
-    if (how == FETCH_PLACES)
+    if (how == FETCH_PLACES) {
+        const u8 *const *later = runs->later;
         vec_fetch_halves(half->a, half->b, i * half->step);
-    else if (how == FETCH_TWO)
+        vec_fetch_quarters_far(later[0], later[1], later[2], later[3], half->later + i * 256);
+    }
+    if (how == FETCH_TWO)
         vec_fetch_kb_far(half->a + 1024 * i);
     else if (how == FETCH_RUNS)
         rows_amx_fetch_runs(runs);
