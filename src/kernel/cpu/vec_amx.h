@@ -65,6 +65,18 @@ static inline void vec_fetch_quarters_far(const u8 *a, const u8 *b, const u8 *c,
 }
 
 #undef FOLIO__FETCH_QUARTERS
+/* A line of each of 16 rows. */
+static inline void vec_fetch_rows(const u8 *p, i64 stride)
+{
+    for (i32 i = 0; i < 4; i++, p += 4 * stride)
+        __asm__ volatile("prefetcht0 (%0)\n\t"
+                         "prefetcht0 (%0,%1)\n\t"
+                         "prefetcht0 (%0,%1,2)\n\t"
+                         "prefetcht0 (%0,%2)"
+                         :
+                         : "r"(p), "r"(stride), "r"(3 * stride));
+}
+
 #undef FOLIO__FETCH_16
 #undef FOLIO__FETCH_4
 
