@@ -55,6 +55,8 @@ static folio_status launch(const struct cuda_plan *plan, const struct cuda_probl
                                         .stream = stream,
                                         .overlaps = plan->config >= CUDA_DECODE };
     struct cuda_decode decode = plan->decode;
+    decode.n_k_ids = p->k_ids.n;
+    decode.n_v_ids = p->v_ids.data ? p->v_ids.n : p->k_ids.n;
     struct cu_tensor_map k_maps[2], v_maps[2];
     if (plan->config >= CUDA_DECODE)
         FOLIO_TRY(folio__cuda_decode_maps(k_maps, v_maps, plan, &args));

@@ -6,6 +6,7 @@
  *
  * Compiled for CONFIG_DTYPE (of q and pages), CONFIG_D_QK, CONFIG_D_V, CONFIG_ROWS (8, 16 or 32 rows of a tile),
  * CONFIG_LOADER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
+#include "kernel/cuda/device/ahead.cuh"
 #include "kernel/cuda/device/fragments.cuh"
 #include "kernel/cuda/device/jobs.cuh"
 enum {
@@ -295,6 +296,8 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
     }
     if (i < CONSUMER_WARPS)
         sh->n_leaves[i] = sh->n_jobs[i] = 0;
+    if (i == 0)
+        sh->is_late = 0;
     if (i < N_CLAIMS) {
         barrier_init(&sh->claim_full[i], 1);
         barrier_init(&sh->claim_empty[i], 2 * PRODUCERS + HAS_CLERK);
@@ -330,9 +333,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         map_prefetch(&k_maps.box);
         map_prefetch(&v_maps.box);
     }
+    if (warp == FIRST_MERGER || warp == FIRST_MERGER + 1) { /* they have nothing to do for long */
+        const bool is_v = warp > FIRST_MERGER;
+        ask_ahead(&a, &work, &decode, is_v ? &v_maps.box : &k_maps.box, is_v, &sh.is_late);
+    }
 #endif
     grid_wait(); /* all above may run beside the end of the grid before */
     grid_launch_next();
+    if (threadIdx.x == 0)
+        *(volatile u32 *)&sh.is_late = 1;
     if (warp < CONSUMER_WARPS) {
         consume(&sh, memory, &a, &work, &decode);
     } else if (warp < CONSUMER_WARPS + 2 * PRODUCERS) {

@@ -111,6 +111,14 @@ DEVICE void fine_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 
                  : "memory");
 }
 
+/* Into the L2 only. The order of coordinates is that of box_5d, or of fine_box_5d. */
+DEVICE void box_ahead_5d(const struct tensor_map *map, bool is_fine, i32 slot, i32 head, i32 page)
+{
+    asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global.tile [%0, {%1, %2, %3, %4, %5}];" ::"l"(map), "r"(0),
+                 "r"(is_fine ? 0 : slot), "r"(is_fine ? slot : 0), "r"(head), "r"(page)
+                 : "memory");
+}
+
 /* Wait for the grid before this one in the stream; let the next one start. */
 DEVICE void grid_wait(void)
 {

@@ -96,6 +96,7 @@ struct shared {
     u64 part_full[MAX_PARTS], part_empty[MAX_PARTS];
     u64 part_turn[HALVES][TOKEN_WARPS]; /* relay: this one has folded, it is the next one's turn */
     struct job jobs[N_JOBS];
+    u32 is_late;                                          /* the grid before has ended (ahead.cuh) */
     u32 n_leaves[CONSUMER_WARPS], n_jobs[CONSUMER_WARPS]; /* that a consumer has finished: its places in those rings */
 };
 

@@ -157,7 +157,8 @@ struct cuda_decode {
     i32 n_parts;   /* buffers between consumers and mergers: 1 or 2 */
     i32 box_rows;  /* fine: tokens of a box, a divisor of the page size */
     i32 n_windows; /* fine: times 32 pieces of a tile for each producer; else 1 */
-    i32 unused[3];
+    i32 unused;
+    i64 n_k_ids, n_v_ids; /* in all of the tables */
 };
 
 struct cuda_plan_args {

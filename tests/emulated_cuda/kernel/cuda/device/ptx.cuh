@@ -155,6 +155,10 @@ DEVICE void fine_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 
     copy_box(to, map, barrier, at);
 }
 
+DEVICE void box_ahead_5d(const struct tensor_map *map, bool is_fine, i32 slot, i32 head, i32 page)
+{
+}
+
 DEVICE void grid_wait(void)
 {
 }
