@@ -26,7 +26,7 @@ static folio_status read_tables(struct attend_args *a, const struct cuda_plan *p
     return FOLIO_OK;
 }
 
-/* The plan's work, on the caller's workspace when there is one: its counters start at 0 then. */
+/* The plan's work, on the caller's workspace when there is one: its counters start at 0 then, its slots empty. */
 static folio_status choose_workspace(struct cuda_work *work, const struct cuda_plan *plan, void *workspace,
                                      cu_stream stream)
 {
@@ -35,7 +35,7 @@ static folio_status choose_workspace(struct cuda_work *work, const struct cuda_p
         return FOLIO_OK;
     folio__cuda_workspace_place(work, plan, workspace);
     CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)workspace, 0, (size_t)plan->n_counters, stream));
-    return FOLIO_OK;
+    return folio__cuda_empty_slots(plan, work, stream);
 }
 
 static folio_status launch(const struct cuda_plan *plan, const struct cuda_problem *p, void *workspace,

@@ -256,10 +256,20 @@ folio_status folio__cuda_plan_indices(const void **device, const struct cuda_pla
     return FOLIO_OK;
 }
 
+/* Attends leave slots as they found them: empty (tree.cuh). */
+folio_status folio__cuda_empty_slots(const struct cuda_plan *plan, const struct cuda_work *work, cu_stream stream)
+{
+    const size_t n_bytes = (size_t)(plan->total_bytes - plan->workspace_at - plan->leaf_slots_at);
+    CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)work->leaf_slots, SLOT_EMPTY, n_bytes / 4, stream));
+    return FOLIO_OK;
+}
+
 folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct cuda_problem *p, cu_stream stream)
 {
     if (p->batch == 0)
         return FOLIO_OK;
+    if (!plan->has_empty_slots)
+        FOLIO_TRY(folio__cuda_empty_slots(plan, &plan->work, stream));
     struct cuda_plan_args args = {
         .work = plan->work,
         .span = plan->span,
@@ -283,13 +293,23 @@ folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct 
     return folio__cuda_launch(plan->device, &launch, parameters);
 }
 
+/* Slots are emptied by the first update; by one that is captured each time, for nobody knows when it runs. */
+static folio_status update(struct cuda_plan *plan, const struct cuda_problem *problem, cu_stream stream)
+{
+    bool capturing;
+    FOLIO_TRY(folio__cuda_is_capturing(&capturing, plan->device, stream));
+    FOLIO_TRY(folio__cuda_plan_launch(plan, problem, stream));
+    plan->has_empty_slots |= !capturing && problem->batch > 0;
+    return FOLIO_OK;
+}
+
 folio_status folio__cuda_plan_update(struct cuda_plan *plan, const struct cuda_problem *problem, void *stream)
 {
     struct cuda_scope scope;
     FOLIO_TRY(folio__cuda_enter(&scope, plan->device));
     folio_status status = folio__cuda_check_stream(plan->device, stream);
     if (status == FOLIO_OK)
-        status = folio__cuda_plan_launch(plan, problem, stream);
+        status = update(plan, problem, stream);
     folio__cuda_leave(&scope);
     return status;
 }

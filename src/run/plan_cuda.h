@@ -27,6 +27,7 @@ struct cuda_plan {
     i64 copy_at[CUDA_N_INDICES], copy_bytes[CUDA_N_INDICES];
     i64 workspace_at, leaf_slots_at, node_slots_at; /* the slots': from workspace_at */
     i64 n_counters, total_bytes;
+    bool has_empty_slots; /* an update emptied the plan's own */
 };
 
 /* Everything but memory and the error record. The device is entered for all of these. */
@@ -34,6 +35,7 @@ folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx
 void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory);
 /* Point work at a workspace: the plan's own, or a caller's. */
 void folio__cuda_workspace_place(struct cuda_work *work, const struct cuda_plan *plan, u8 *workspace);
+folio_status folio__cuda_empty_slots(const struct cuda_plan *plan, const struct cuda_work *work, cu_stream stream);
 folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct cuda_problem *problem,
                                      cu_stream stream);
 folio_status folio__cuda_plan_indices(const void **device, const struct cuda_plan *plan, i32 which,

@@ -241,12 +241,12 @@ DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *
 
 /* ---- mergers */
 
-DEVICE void merge_leaf(struct tree *tree, const struct job *job, i32 leaf, const struct attend_args *a)
+DEVICE void merge_leaf(struct tree *tree, const struct job *job, i32 leaf, struct due due, const struct attend_args *a)
 {
     const struct share *share = &job->share;
     const struct unit *u = &share->unit;
     const i32 head = CLAIMS ? job->head : tree->head;
-    if (tree_add(tree, u, leaf, share->begin, share->end))
+    if (tree_add(tree, u, leaf, share->begin, share->end, due))
         FOR_ROWS(r, u->n_rows)
     write_row(a, u, head, u->row_begin + r, tree->root.o + r * TREE_PITCH, tree->root.m[r], tree->root.l[r]);
 }
@@ -271,9 +271,10 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
         if (share_is_none(share))
             return;
         for (i32 leaf = share->begin; leaf < share->end; leaf++) {
+            const struct due due = tree_announce(&tree, &share->unit, leaf, share->begin, share->end);
             barrier_wait(&sh->part_full[part.slot], part.phase);
             tree.leaf = part_at(memory, decode, rows, part.slot * LEAF_PARTS);
-            merge_leaf(&tree, &sh->jobs[job.slot], leaf, a);
+            merge_leaf(&tree, &sh->jobs[job.slot], leaf, due, a);
             warp_arrive(&sh->part_empty[part.slot]);
             place_next(&part, n_parts);
         }

@@ -29,6 +29,8 @@
 #define LOAD_GATHER 1
 #define LOAD_FINE 2
 
+#define SLOT_EMPTY 0xffffffffu /* a word of a slot that nobody has written */
+
 enum {
     NODE_SHIFT = 4,       /* log2 of the leaves of a node */
     SHORT_NODE_SHIFT = 2, /* of one of a sequence of more than SHORT_UNIT keys and up to 64 leaves */

@@ -61,16 +61,31 @@ DEVICE void barrier_expect(u64 *barrier, u32 bytes)
     barrier_arrive(barrier);
 }
 
-DEVICE u32 add_acq_rel(u32 *counter, u32 n)
+DEVICE u32 add_relaxed(u32 *counter, u32 n)
 {
     const u32 before = *counter;
     *counter += n;
     return before;
 }
 
-DEVICE u32 add_relaxed(u32 *counter, u32 n)
+DEVICE void write_now(float *at, float4 x)
 {
-    return add_acq_rel(counter, n);
+    *(float4 *)at = x;
+}
+
+DEVICE void write_pair_now(float *at, float2 x)
+{
+    *(float2 *)at = x;
+}
+
+DEVICE float4 read_now(const float *at)
+{
+    return *(const float4 *)at;
+}
+
+DEVICE float2 read_pair_now(const float *at)
+{
+    return *(const float2 *)at;
 }
 
 /* ---- copies into shared memory */
