@@ -11,7 +11,8 @@ and V that they come from memory; its probe is the read bandwidth. Prefill's pro
 
 A turn of one side: its threads and the other's sleep; decode calls once untimed, which wakes the threads as the layer
 before would have; then two timed calls, or one of prefill. Who begins changes from turn to turn. The ratio is the
-median over turns of their shortest times' ratio: a machine that changes its speed changes it for both.
+median over turns of their shortest times' ratio: a machine that changes its speed changes it for both, if not within a
+turn. --fast counts only turns between two multiply-add probes of a speed.
 """
 import argparse
 import ctypes
@@ -156,11 +157,13 @@ class Probe:
         if not self._probe:
             raise MemoryError("probe_open")
 
+    def peak(self, kind):
+        """GFLOP/s"""
+        return self._lib.probe_peak_gflop_s(self._probe, kind == "bf16", 0.005)
+
     def measure(self, case, kind):
         """GB/s for decode, GFLOP/s for prefill."""
-        if case.is_decode:
-            return self._lib.probe_read_gb_s(self._probe, 0.005)
-        return self._lib.probe_peak_gflop_s(self._probe, kind == "bf16", 0.005)
+        return self._lib.probe_read_gb_s(self._probe, 0.005) if case.is_decode else self.peak(kind)
 
 
 @functools.cache
@@ -187,26 +190,48 @@ def turn(side, case, first, n_layers, park_s):
     return times
 
 
+def both(sides, case, i, n_layers, park_s):
+    """{side: ms of its calls} of turn i."""
+    names = list(sides)[:: -1 if i % 2 else 1]
+    return {name: turn(sides[name], case, 3 * i + 1, n_layers, park_s) for name in names}
+
+
+def turns(case, kind, sides, n_layers, probe, options):
+    """([what the probe measured], [{side: ms}]) of the turns that count; tries 10 times as many at most."""
+    park_s = PARK_S if options.threads > 1 else PARK_ONE_S
+    wanted = options.reps or (20 if case.is_decode else 7)
+    probes, taken = [], []
+    is_fast = probe.peak(kind) >= options.fast
+    for i in range(10 * wanted if options.fast else wanted):
+        time.sleep(park_s)
+        measured = probe.measure(case, kind)
+        times = both(sides, case, i, n_layers, park_s)
+        if options.fast:
+            time.sleep(park_s)
+            was_fast, is_fast = is_fast, probe.peak(kind) >= options.fast
+            if not (was_fast and is_fast):
+                continue
+        probes.append(measured)
+        taken.append(times)
+        if len(taken) == wanted:
+            break
+    return probes, taken
+
+
 def compare(case, kind, sides, n_layers, probe, options):
     """Times in ms, their ratio, and the shares of the probe; sides, {"folio": Ready, "peer": Ready}, take turns."""
-    times, probes, ratios = {name: [] for name in sides}, [], []
-    park_s = PARK_S if options.threads > 1 else PARK_ONE_S
-    for i in range(options.reps or (20 if case.is_decode else 7)):
-        time.sleep(park_s)
-        probes.append(probe.measure(case, kind))
-        taken = {}
-        for name in list(sides)[:: -1 if i % 2 else 1]:
-            taken[name] = turn(sides[name], case, 3 * i + 1, n_layers, park_s)
-            times[name] += taken[name]
-        ratios.append(min(taken["peer"]) / min(taken["folio"]))
-    result = {name: quantiles(x) for name, x in times.items()}
+    probes, taken = turns(case, kind, sides, n_layers, probe, options)
+    if not taken:
+        raise Unsupported(f"no turn at {options.fast:g} GFLOP/s")
+    ratios = [min(times["peer"]) / min(times["folio"]) for times in taken]
+    result = {name: quantiles([x for times in taken for x in times[name]]) for name in sides}
     speed, low, high, _ = quantiles(probes)
     size = TYPES[kind].itemsize
     work = case.kv_bytes(size) * 1e-9 if case.is_decode else 4 * DIM * Q_HEADS * case.pairs * 1e-9
     shares = {f"{name}_share": work / speed / (1e-3 * x[0]) for name, x in result.items()}
     named = {f"{name}_times": x for name, x in result.items()}
-    turns = {"ratios": ratios, "probes": probes}
-    return named | shares | turns | {"ratio": quantiles(ratios), "probe": speed, "probe_moved": high / low - 1}
+    every = {"ratios": ratios, "probes": probes}
+    return named | shares | every | {"ratio": quantiles(ratios), "probe": speed, "probe_moved": high / low - 1}
 
 
 # -- one peer ----------------------------------------------------------------------------------------------------------
@@ -249,20 +274,30 @@ def measure(name, case, kind, prepare, probe, options):
         errors[f"{side}_error"] = error(want, ready.output())
         if not errors[f"{side}_error"] < BOUNDS[kind]:
             return line | errors | {"unsupported": f"{side} is wrong by {errors[f'{side}_error']:.1e}"}
-    times = compare(case, kind, sides, n_layers, probe, options)
-    return line | errors | times | {"page_size": peer.page_size, "note": peer.note}
+    try:
+        times = compare(case, kind, sides, n_layers, probe, options)
+    except Unsupported as reason:
+        return line | errors | {"unsupported": str(reason)}
+    return line | errors | times | {"page_size": peer.page_size, "note": peer.note, "fast": options.fast}
 
 
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--reps", type=int, default=0, help="repetitions; 0 = 20 for decode, 7 for prefill")
-    parser.add_argument("--cases", default="", help="only cases whose name contains this")
+    parser.add_argument("--fast", type=float, default=0, metavar="GFLOP/S",
+                        help="count only turns between two peaks of at least this: for a machine of two speeds")
+    parser.add_argument("--cases", default="", help="only cases whose name contains one of these, by commas")
     parser.add_argument("--only", default="", help="only peers and types, 'NAME TYPE', with one of these, by commas")
     parser.add_argument("--long", action="store_true", help="prefill of 4096 tokens too")
     parser.add_argument("--pin", action="store_true", help="one CPU for each thread of a side: for an idle machine")
     parser.add_argument("--probe", required=True, help="libfolio_probe.so")
     return parser.parse_args()
+
+
+def contains(name, texts):
+    """Does name contain one of the texts, which stand between commas?"""
+    return any(text in name for text in texts.split(","))
 
 
 def run(name, kinds, prepare, options=None):
@@ -273,5 +308,5 @@ def run(name, kinds, prepare, options=None):
         os.sched_setaffinity(0, {min(ALL_CPUS)})
     for kind in kinds:
         for case in CASES + (LONG_CASES if options.long else []):
-            if options.cases in case.name and any(x in f"{name} {kind}" for x in options.only.split(",")):
+            if contains(case.name, options.cases) and contains(f"{name} {kind}", options.only):
                 print(json.dumps(measure(name, case, kind, prepare, probe, options)), flush=True)

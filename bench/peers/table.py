@@ -15,6 +15,8 @@ def cells(line):
     if "unsupported" in line:
         return (*names, *["–"] * 9, line["unsupported"])
     notes = [line["note"]] if line["note"] else []
+    if line.get("fast"):
+        notes.append(f"{len(line['ratios'])} turns at {line['fast']:g} GFLOP/s")
     if line["probe_moved"] > 0.1:
         notes.append(f"probe moved by {line['probe_moved']:.0%}")
     peer, ours = line["peer_times"], line["folio_times"]
@@ -36,6 +38,7 @@ def sections(lines):
 def show(rows_of):
     rows = [HEAD] + [row for rows in rows_of.values() for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    widths[0] = max([widths[0], *(len(name) for name in rows_of)])
     text = lambda row: "  ".join(x.ljust(w) if i in (0, 1, 11) else x.rjust(w)  # noqa: E731
                                  for i, (x, w) in enumerate(zip(row, widths))).rstrip()
     for i, (name, rows) in enumerate(rows_of.items()):

@@ -98,6 +98,13 @@ static inline float __uint_as_float(unsigned x)
     return y;
 }
 
+static inline unsigned __float_as_uint(float x)
+{
+    unsigned y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+
 static inline float __int_as_float(int x)
 {
     return __uint_as_float((unsigned)x);

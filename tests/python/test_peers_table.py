@@ -8,12 +8,13 @@ import sys
 TABLE = pathlib.Path(__file__).parents[2] / "bench" / "peers" / "table.py"
 
 
-def line(peer, case, threads, ratio, moved=0.0):
+def line(peer, case, threads, ratio, moved=0.0, fast=0):
     quantiles = [ratio, ratio - 0.25, ratio + 0.25, ratio - 0.5]
     return json.dumps({"peer": peer, "case": case, "type": "bf16", "threads": threads, "page_size": 32,
                        "note": "no pages", "peer_times": [2 * x for x in quantiles],
                        "folio_times": [2.0, 1.5, 2.5, 1.0], "ratio": quantiles, "peer_share": 0.25, "folio_share": 0.5,
-                       "probe_moved": moved, "peer_error": 3e-3, "folio_error": 2e-4})
+                       "probe_moved": moved, "fast": fast, "ratios": [ratio] * 3,
+                       "peer_error": 3e-3, "folio_error": 2e-4})
 
 
 def table(*lines, status=0):
@@ -43,6 +44,12 @@ def test_what_is_left_out_is_counted_with_its_reason():
     assert "rows: 1, peers: 1, left out: 2" in out
     assert "  odd, prefill, f32: no such type" in out
     assert "  absent: ModuleNotFoundError: No module named 'absent'" in out
+
+
+def test_the_first_title_is_whole_and_turns_of_one_speed_are_counted():
+    out = table(line("x", "a case whose name is long", 1, 2, fast=2000))
+    assert out.splitlines()[0].startswith("a case whose name is long, 1 thread  type  page"), out
+    assert out.splitlines()[1].endswith("no pages; 3 turns at 2000 GFLOP/s"), out
 
 
 def test_nothing_measured():

@@ -171,12 +171,13 @@ static struct amx_rows rows_i8_rows(const struct rows_pass *pass, const struct r
 }
 
 /* Scores of a step: two groups of keys meet a tile of Q^T. */
-static void rows_i8_dots(const struct rows_pass *pass, const struct rows_step *step, struct amx_runs *runs)
+INLINE void rows_i8_dots(enum amx_fetch how, const struct rows_pass *pass, const struct rows_step *step,
+                         struct amx_runs *runs)
 {
     struct rows_i8 *i8 = pass->i8;
     struct amx_ahead ahead;
     struct amx_rows k[GROUPS];
-    if (runs->end == 0)
+    if (how == FETCH_ROWS)
         rows_amx_look_ahead(&ahead, pass, step, false);
     for (i32 g = 0; g < GROUPS; g++) { /* keys behind a block's last are its last again */
         const i32 key = step->at + 16 * g;
@@ -184,20 +185,25 @@ static void rows_i8_dots(const struct rows_pass *pass, const struct rows_step *s
         k[g] = rows_i8_rows(pass, step, &pass->args->k, step->block->k + key, follow,
                             i8->k_copy + (i64)g * i8->k_steps * DIGIT_TILE * 4);
     }
+    const u8 *a = k[0].at, *b = k[1].at;
+    const i32 n = i8->k_steps;
+    const struct amx_half half = amx_half_of(runs, 0);
     for (i32 block = 0; block < i8->n_blocks; block++) {
-        const u32 *q = i8->q + ((i64)step->head * i8->n_blocks + block) * i8->k_steps * DIGIT_TILE;
+        const u32 *q = i8->q + ((i64)step->head * i8->n_blocks + block) * n * DIGIT_TILE;
         i32 *s = i8->s[i8->slot] + (i64)block * CHUNK * 16;
         tile_zero(&i8->regs, 2);
         tile_zero(&i8->regs, 3);
-        for (i32 c = 0; c < i8->k_steps; c++) {
-            for (i32 g = 0; runs->end == 0 && block == 0 && g < GROUPS; g++)
-                rows_amx_fetch(&ahead, g, c, i8->k_steps);
-            rows_amx_fetch_runs(runs);
+        for (i32 c = 0; c < n; c++) {
+            for (i32 g = 0; how == FETCH_ROWS && block == 0 && g < GROUPS; g++)
+                rows_amx_fetch(&ahead, g, c, n);
+            if (block == 0)
+                amx_fetch_kb(how, runs, &half, 2 * c, c + 1 < n ? a + 64 * (c + 1) : half.a, k[0].stride);
             tile_load(&i8->regs, 1, q + c * DIGIT_TILE, 64);
-            tile_load(&i8->regs, 0, (const u8 *)k[0].at + 64 * c, k[0].stride);
+            tile_load(&i8->regs, 0, a + 64 * c, k[0].stride);
             tile_dot_i8(&i8->regs, 2, 0, 1);
-            rows_amx_fetch_runs(runs);
-            tile_load(&i8->regs, 4, (const u8 *)k[1].at + 64 * c, k[1].stride);
+            if (block == 0)
+                amx_fetch_kb(how, runs, &half, 2 * c + 1, c + 1 < n ? b + 64 * (c + 1) : half.b, k[1].stride);
+            tile_load(&i8->regs, 4, b + 64 * c, k[1].stride);
             tile_dot_i8(&i8->regs, 3, 4, 1);
         }
         tile_store(&i8->regs, 2, s, 64);

@@ -45,24 +45,29 @@ static void rows_i8_find_values(struct amx_values *values, const struct rows_pas
     }
 }
 
-/* Sums of weights times values. Fetches runs, or what `ahead` says (NULL = nothing). */
-static void rows_i8_weigh(const struct rows_pass *pass, const struct amx_values *values, struct amx_runs *runs,
-                          const struct amx_ahead *ahead)
+/* Sums of weights times values. Fetches the second half of runs, or rows as `ahead` says (NULL = nothing). */
+INLINE void rows_i8_weigh(enum amx_fetch how, const struct rows_pass *pass, const struct amx_values *values,
+                          struct amx_runs *runs, const struct amx_ahead *ahead)
 {
     struct rows_i8 *i8 = pass->i8;
     const bool three = i8->n_digits == 3;
+    const i32 n = i8->v_steps;
+    const struct amx_half half = amx_half_of(runs, GROUPS);
     for (i32 block = 0; block < i8->n_blocks; block++)
-        for (i32 c = 0; c < i8->v_steps; c++) {
-            i32 *sums = i8->sums + ((i64)block * i8->v_steps + c) * DIGITS * DIGIT_TILE;
+        for (i32 c = 0; c < n; c++) {
+            i32 *sums = i8->sums + ((i64)block * n + c) * DIGITS * DIGIT_TILE;
             tile_zero(&i8->regs, 5);
             tile_zero(&i8->regs, 6);
             tile_zero(&i8->regs, 7);
             for (i32 g = 0; g < values->last; g++) {
                 const u32 *p = i8->p + ((i64)block * GROUPS + g) * DIGITS * DIGIT_TILE;
-                rows_amx_fetch_runs(runs);
-                if (block == 0 && ahead)
-                    rows_amx_fetch(ahead, g, c, i8->v_steps);
-                tile_load(&i8->regs, 4, (const u8 *)values->v[g].at + 64 * c, values->v[g].stride);
+                const u8 *v = (const u8 *)values->v[g].at + 64 * c;
+                const i64 stride = values->v[g].stride;
+                if (block == 0)
+                    amx_fetch_kb(how, runs, &half, 2 * c + g, c + 1 < n ? v + 64 : g == 0 ? half.a : half.b, stride);
+                if (how == FETCH_ROWS && block == 0 && ahead)
+                    rows_amx_fetch(ahead, g, c, n);
+                tile_load(&i8->regs, 4, v, stride);
                 tile_load(&i8->regs, 0, p, 64);
                 tile_dot_i8(&i8->regs, 5, 0, 4);
                 tile_load(&i8->regs, 1, p + DIGIT_TILE, 64);
@@ -92,31 +97,45 @@ static void rows_i8_finish(const struct rows_pass *pass)
         return;
     for (i32 block = 0; block < i8->n_blocks; block++)
         rows_i8_four(pass, i8->left.head, 1 - i8->slot, block);
-    rows_i8_weigh(pass, &i8->left, &none, NULL);
+    rows_i8_weigh(FETCH_ROWS, pass, &i8->left, &none, NULL);
     rows_i8_add(pass);
     i8->is_left = false;
 }
 
 /* A step of whole blocks of rows that see all its keys. Its weights and sums of values wait for the next step's scores,
  * and those sums for the scores of the step after: what tiles store has left the core when vectors load it. */
+INLINE void rows_i8_whole_of(enum amx_fetch how, const struct rows_pass *pass, const struct rows_step *step,
+                             struct amx_runs *runs)
+{
+    struct rows_i8 *i8 = pass->i8;
+    for (i32 g = 0; how == FETCH_COLUMNS && i8->is_left && g < GROUPS; g++)
+        runs->run[g] = i8->left.v[g].at; /* what comes after this step's K */
+    rows_i8_dots(how, pass, step, runs);
+    rows_i8_add(pass);
+    if (!i8->is_left)
+        return;
+    struct amx_ahead ahead;
+    for (i32 block = 0; block < i8->n_blocks; block++)
+        rows_i8_four(pass, i8->left.head, 1 - i8->slot, block);
+    if (how == FETCH_ROWS)
+        rows_amx_look_ahead(&ahead, pass, step, true);
+    rows_i8_weigh(how, pass, &i8->left, runs, &ahead);
+}
+
 static void rows_i8_whole(const struct rows_pass *pass, const struct rows_step *step)
 {
     struct rows_i8 *i8 = pass->i8;
-    struct amx_runs runs;
+    struct amx_runs runs = { .end = 0 };
     rows_amx_find_runs(&runs, pass, step);
     rows_i8_take_scales(pass, step);
-    rows_i8_dots(pass, step, &runs);
-    rows_i8_add(pass);
-    if (i8->is_left) {
-        struct amx_ahead ahead;
-        for (i32 block = 0; block < i8->n_blocks; block++)
-            rows_i8_four(pass, i8->left.head, 1 - i8->slot, block);
-        if (runs.end == 0)
-            rows_amx_look_ahead(&ahead, pass, step, true);
-        rows_i8_weigh(pass, &i8->left, &runs, runs.end == 0 ? &ahead : NULL);
-    }
-    while (runs.at < runs.end)
-        rows_amx_fetch_runs(&runs);
+    if (runs.end == 0)
+        rows_i8_whole_of(FETCH_ROWS, pass, step, &runs);
+    else if (runs.columns)
+        rows_i8_whole_of(FETCH_COLUMNS, pass, step, &runs);
+    else if (runs.far)
+        rows_i8_whole_of(FETCH_RUNS, pass, step, &runs);
+    else
+        rows_i8_whole_of(FETCH_PLACES, pass, step, &runs);
     rows_i8_find_values(&i8->left, pass, step);
     i8->is_left = true;
     i8->slot = 1 - i8->slot;
@@ -133,14 +152,14 @@ static void rows_i8_chunk(const struct rows_pass *pass, const struct rows_step *
     struct amx_ahead ahead;
     rows_i8_finish(pass);
     rows_i8_take_scales(pass, step);
-    rows_i8_dots(pass, step, &none);
+    rows_i8_dots(FETCH_ROWS, pass, step, &none);
     rows_i8_transpose(pass, step);
     rows_weights(pass, step);
     rows_i8_digits(pass, step);
     rows_amx_look_ahead(&ahead, pass, step, true);
     struct amx_values values;
     rows_i8_find_values(&values, pass, step);
-    rows_i8_weigh(pass, &values, &none, &ahead);
+    rows_i8_weigh(FETCH_ROWS, pass, &values, &none, &ahead);
     rows_i8_add(pass);
 }
 

@@ -109,6 +109,19 @@ static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, con
     __builtin_prefetch(places[i / 4] + at + i % 4 * 64, 0, 3);
 }
 
+static inline void vec_fetch_quarters_far(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
+{
+    const u8 *const places[4] = { a, b, c, d };
+    FOLIO__LANES
+    __builtin_prefetch(places[i / 4] + at + i % 4 * 64, 0, 2);
+}
+
+static inline void vec_fetch_rows(const u8 *p, i64 stride)
+{
+    FOLIO__LANES
+    __builtin_prefetch(p + i * stride, 0, 3);
+}
+
 /* a0 b0 a1 b1 ... of lanes 0 .. 7 */
 static inline vec vec_zip_lo(vec a, vec b)
 {

@@ -3,14 +3,16 @@
  * product needs lies in registers, which no barrier between tiles makes the compiler read again. */
 
 #if VEC_TILES
-/* How a whole step fetches: V of the step while K is used, then K of the next while V is, two places side by side; K,
- * then V of the block after, into the second level; runs one behind the other; or row by row. */
-enum amx_fetch { FETCH_PLACES, FETCH_TWO, FETCH_RUNS, FETCH_ROWS };
+/* How a whole step fetches: V of the step while K is used, then K of the next while V is, two places side by side; or
+ * the tile after the one at work, whose rows are apart. With both, all the while K and V of a later step into the
+ * second level, four places. Or runs one behind the other; or row by row. */
+enum amx_fetch { FETCH_PLACES, FETCH_COLUMNS, FETCH_RUNS, FETCH_ROWS };
 
-/* What is fetched while K is used, or while V is: half a KB of two places at a time. */
+/* What is fetched while K is used, or while V is: half a KB of two places at a time, or two groups of rows. */
 struct amx_half {
     const u8 *a, *b;
-    i64 step; /* bytes of a place at a time, where it is two */
+    i64 step;  /* bytes of a place at a time, where it is two */
+    i64 later; /* bytes of a later run that are fetched already */
 };
 
 /* Runs `first` and the one behind it. */
@@ -18,17 +20,21 @@ INLINE struct amx_half amx_half_of(const struct amx_runs *runs, i32 first)
 {
     const bool apart = runs->step == 256;
     return (struct amx_half){ runs->run[first], apart ? runs->run[first + 1] : runs->run[first] + 512,
-                              apart ? 512 : 1024 };
+                              apart ? 512 : 1024, first == 0 ? 0 : runs->run_bytes / 2 };
 }
 
-/* Its KB number i. */
-INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const struct amx_half *half, i64 i)
+/* Its KB number i, and later ones. `tile` is the tile after the one at work, its rows `stride` apart. */
+INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const struct amx_half *half, i64 i, const u8 *tile,
+                         i64 stride)
 {
+    const u8 *const *later = runs->later;
     if (how == FETCH_PLACES)
         vec_fetch_halves(half->a, half->b, i * half->step);
-    else if (how == FETCH_TWO)
-        vec_fetch_kb_far(half->a + 1024 * i);
-    else if (how == FETCH_RUNS)
+    if (how == FETCH_COLUMNS)
+        vec_fetch_rows(tile, stride);
+    if (how == FETCH_PLACES || how == FETCH_COLUMNS)
+        vec_fetch_quarters_far(later[0], later[1], later[2], later[3], half->later + i * 256);
+    if (how == FETCH_RUNS)
         rows_amx_fetch_runs(runs);
 }
 
@@ -52,11 +58,11 @@ INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass
     for (i32 c = 0; c < n; c++, q += q_words) {
         for (i32 g = 0; how == FETCH_ROWS && g < GROUPS; g++)
             rows_amx_fetch(&ahead, g, c, n);
-        amx_fetch_kb(how, runs, &half, 2 * c);
+        amx_fetch_kb(how, runs, &half, 2 * c, c + 1 < n ? a + 64 * (c + 1) : half.a, a_stride);
         tile_load(&amx->regs, 1, q, q_stride);
         tile_load(&amx->regs, 0, a + 64 * c, a_stride);
         tile_dot_bf16(&amx->regs, 2, 0, 1);
-        amx_fetch_kb(how, runs, &half, 2 * c + 1);
+        amx_fetch_kb(how, runs, &half, 2 * c + 1, c + 1 < n ? b + 64 * (c + 1) : half.b, b_stride);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_dot_bf16(&amx->regs, 7, 4, 1);
     }
@@ -79,13 +85,13 @@ INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pas
     for (i32 c = 0; c < n; c++, o += 32) {
         tile_load(&amx->regs, 5, o, stride);
         tile_load(&amx->regs, 6, o + 16, stride);
-        amx_fetch_kb(how, runs, &half, 2 * c);
+        amx_fetch_kb(how, runs, &half, 2 * c, c + 1 < n ? a + 64 * (c + 1) : half.a, a_stride);
         tile_load(&amx->regs, 4, a + 64 * c, a_stride);
         tile_load(&amx->regs, 3, p, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
         tile_load(&amx->regs, 3, p + 2 * p_words, 64);
         tile_dot_bf16(&amx->regs, 6, 3, 4);
-        amx_fetch_kb(how, runs, &half, 2 * c + 1);
+        amx_fetch_kb(how, runs, &half, 2 * c + 1, c + 1 < n ? b + 64 * (c + 1) : half.b, b_stride);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_load(&amx->regs, 3, p + p_words, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
@@ -119,8 +125,8 @@ static void rows_amx_whole(const struct rows_pass *pass, const struct rows_step 
     rows_amx_find_runs(&runs, pass, step);
     if (runs.end == 0)
         rows_amx_whole_of(FETCH_ROWS, pass, step, &runs);
-    else if (runs.two)
-        rows_amx_whole_of(FETCH_TWO, pass, step, &runs);
+    else if (runs.columns)
+        rows_amx_whole_of(FETCH_COLUMNS, pass, step, &runs);
     else if (runs.far)
         rows_amx_whole_of(FETCH_RUNS, pass, step, &runs);
     else

@@ -6,6 +6,7 @@
  *
  * Compiled for CONFIG_DTYPE (of q and pages), CONFIG_D_QK, CONFIG_D_V, CONFIG_ROWS (8, 16 or 32 rows of a tile),
  * CONFIG_LOADER (how pages are read), CONFIG_FULL (softcap and ALiBi), CONFIG_PROBE (read only, to measure reading). */
+#include "kernel/cuda/device/ahead.cuh"
 #include "kernel/cuda/device/fragments.cuh"
 #include "kernel/cuda/device/jobs.cuh"
 enum {
@@ -240,12 +241,12 @@ DEVICE void write_jobs(struct shared *sh, u8 *memory, const struct attend_args *
 
 /* ---- mergers */
 
-DEVICE void merge_leaf(struct tree *tree, const struct job *job, i32 leaf, const struct attend_args *a)
+DEVICE void merge_leaf(struct tree *tree, const struct job *job, i32 leaf, struct due due, const struct attend_args *a)
 {
     const struct share *share = &job->share;
     const struct unit *u = &share->unit;
     const i32 head = CLAIMS ? job->head : tree->head;
-    if (tree_add(tree, u, leaf, share->begin, share->end))
+    if (tree_add(tree, u, leaf, share->begin, share->end, due))
         FOR_ROWS(r, u->n_rows)
     write_row(a, u, head, u->row_begin + r, tree->root.o + r * TREE_PITCH, tree->root.m[r], tree->root.l[r]);
 }
@@ -270,9 +271,10 @@ DEVICE void merge(struct shared *sh, u8 *memory, const struct attend_args *a, co
         if (share_is_none(share))
             return;
         for (i32 leaf = share->begin; leaf < share->end; leaf++) {
+            const struct due due = tree_announce(&tree, &share->unit, leaf, share->begin, share->end);
             barrier_wait(&sh->part_full[part.slot], part.phase);
             tree.leaf = part_at(memory, decode, rows, part.slot * LEAF_PARTS);
-            merge_leaf(&tree, &sh->jobs[job.slot], leaf, a);
+            merge_leaf(&tree, &sh->jobs[job.slot], leaf, due, a);
             warp_arrive(&sh->part_empty[part.slot]);
             place_next(&part, n_parts);
         }
@@ -295,6 +297,8 @@ DEVICE void make_barriers(struct shared *sh, i32 n_slots, i32 n_windows)
     }
     if (i < CONSUMER_WARPS)
         sh->n_leaves[i] = sh->n_jobs[i] = 0;
+    if (i == 0)
+        sh->is_late = 0;
     if (i < N_CLAIMS) {
         barrier_init(&sh->claim_full[i], 1);
         barrier_init(&sh->claim_empty[i], 2 * PRODUCERS + HAS_CLERK);
@@ -330,9 +334,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         map_prefetch(&k_maps.box);
         map_prefetch(&v_maps.box);
     }
+    if (warp == FIRST_MERGER || warp == FIRST_MERGER + 1) { /* they have nothing to do for long */
+        const bool is_v = warp > FIRST_MERGER;
+        ask_ahead(&a, &work, &decode, is_v ? &v_maps.box : &k_maps.box, is_v, &sh.is_late);
+    }
 #endif
     grid_wait(); /* all above may run beside the end of the grid before */
     grid_launch_next();
+    if (threadIdx.x == 0)
+        *(volatile u32 *)&sh.is_late = 1;
     if (warp < CONSUMER_WARPS) {
         consume(&sh, memory, &a, &work, &decode);
     } else if (warp < CONSUMER_WARPS + 2 * PRODUCERS) {

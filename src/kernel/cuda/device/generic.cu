@@ -387,7 +387,8 @@ extern "C" __global__ void __launch_bounds__(GENERIC_THREADS, 2)
                 else
                     leaf_values(&g, &a, u);
             }
-            if (tree_add(&tree, u, leaf, share.begin, share.end))
+            const struct due due = tree_announce(&tree, u, leaf, share.begin, share.end);
+            if (tree_add(&tree, u, leaf, share.begin, share.end, due))
                 FOR_ROWS(r, u->n_rows)
             write_row(&a, u, tree.head, u->row_begin + r, g.root.o + r * a.out.dim, g.root.m[r], g.root.l[r]);
             __syncthreads();

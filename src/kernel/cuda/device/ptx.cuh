@@ -46,20 +46,53 @@ DEVICE void barrier_wait(u64 *barrier, u32 phase)
                      : "memory");
 }
 
-/* What this thread and, by __syncwarp, its warp wrote before is visible to whoever sees the sum, and the reverse. */
-DEVICE u32 add_acq_rel(u32 *counter, u32 n)
-{
-    u32 before;
-    delay();
-    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(n) : "memory");
-    return before;
-}
-
 DEVICE u32 add_relaxed(u32 *counter, u32 n)
 {
     u32 before;
+    delay();
     asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(n) : "memory");
     return before;
+}
+
+/* ---- what one block writes while another reads it: 16 or 8 bytes are old or new as a whole, in no order */
+
+DEVICE void write_now(float *at, float4 x)
+{
+    delay();
+    asm volatile("{\n\t.reg .b64 low, high;\n\t.reg .b128 all;\n\t"
+                 "mov.b64 low, {%1, %2};\n\tmov.b64 high, {%3, %4};\n\tmov.b128 all, {low, high};\n\t"
+                 "st.relaxed.gpu.global.b128 [%0], all;\n\t}" ::"l"(at),
+                 "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w)
+                 : "memory");
+}
+
+DEVICE float4 read_now(const float *at)
+{
+    float4 x;
+    asm volatile("{\n\t.reg .b64 low, high;\n\t.reg .b128 all;\n\tld.relaxed.gpu.global.b128 all, [%4];\n\t"
+                 "mov.b128 {low, high}, all;\n\tmov.b64 {%0, %1}, low;\n\tmov.b64 {%2, %3}, high;\n\t}"
+                 : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+                 : "l"(at)
+                 : "memory");
+    return x;
+}
+
+DEVICE void write_pair_now(float *at, float2 x)
+{
+    delay();
+    asm volatile("{\n\t.reg .b64 all;\n\tmov.b64 all, {%1, %2};\n\tst.relaxed.gpu.global.b64 [%0], all;\n\t}" ::"l"(at),
+                 "f"(x.x), "f"(x.y)
+                 : "memory");
+}
+
+DEVICE float2 read_pair_now(const float *at)
+{
+    float2 x;
+    asm volatile("{\n\t.reg .b64 all;\n\tld.relaxed.gpu.global.b64 all, [%2];\n\tmov.b64 {%0, %1}, all;\n\t}"
+                 : "=f"(x.x), "=f"(x.y)
+                 : "l"(at)
+                 : "memory");
+    return x;
 }
 
 /* ---- copies into shared memory */
@@ -102,22 +135,20 @@ DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot,
                  : "memory");
 }
 
-/* 64 elements of some tokens: of a map whose boxes have one line of each. */
-DEVICE void column_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 line, i32 head, i32 page,
-                          u64 policy)
-{
-    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
-                 "l"(map), "r"(shared_address(barrier)), "r"(0), "r"(slot), "r"(line), "r"(head), "r"(page), "l"(policy)
-                 : "memory");
-}
-
 /* Lines of a token follow one another: the map's second dimension. */
 DEVICE void fine_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 head, i32 page, u64 policy)
 {
     asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
                  "[%0], [%1, {%3, %3, %4, %5, %6}], [%2], %7;" ::"r"(to),
                  "l"(map), "r"(shared_address(barrier)), "r"(0), "r"(slot), "r"(head), "r"(page), "l"(policy)
+                 : "memory");
+}
+
+/* Into the L2 only. The order of coordinates is that of box_5d, or of fine_box_5d. */
+DEVICE void box_ahead_5d(const struct tensor_map *map, bool is_fine, i32 slot, i32 head, i32 page)
+{
+    asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global.tile [%0, {%1, %2, %3, %4, %5}];" ::"l"(map), "r"(0),
+                 "r"(is_fine ? 0 : slot), "r"(is_fine ? slot : 0), "r"(head), "r"(page)
                  : "memory");
 }
 

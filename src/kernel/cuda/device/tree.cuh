@@ -8,8 +8,13 @@
  *                              . . . P L L L . .       P: the leading leaves, folded, in the place of the last of them
  *   node slots of a region   of a unit that is cut: every node of it, by number
  *
- * Whoever completes a node or a unit (a counter of leaves, acquire-release) folds it; nobody waits for anybody. Row r
- * is always handled by warp r % TREE_WARPS, and warps know nothing of one another: each counts the leaves of its rows.
+ * Whoever is the last to announce leaves of a node or a unit (a counter of leaves) folds it. Row r is always handled by
+ * warp r % TREE_WARPS, and warps know nothing of one another: each counts the leaves of its rows.
+ *
+ * The first word of each 16 bytes of a slot is SLOT_EMPTY, which no result is, until they are written; who folds reads
+ * them until they are, and leaves them empty for the next launch. So nothing depends on the order of stores, no fence
+ * waits for them, and leaves are announced before they are computed. Who folds waits, but only for blocks that run
+ * already, and what those wait for before they store lies before it on the line: so nobody waits in a circle.
  *
  * The including kernel defines TREE_WARPS and TREE_TID (0 ..) of the threads that fold, TREE_D_V, the columns of o,
  * TREE_PITCH, floats from a row of o in shared memory to the next, TREE_AHEAD, slots whose loads are in flight, of
@@ -27,6 +32,11 @@
 struct part {     /* in shared memory */
     float *o;     /* [rows][TREE_PITCH] */
     float *m, *l; /* [rows] */
+};
+
+/* What lies complete in slots once all who announced it have stored it, for this warp to fold. */
+struct due {
+    bool node, unit;
 };
 
 struct tree {
@@ -91,15 +101,25 @@ DEVICE float *node_slot(const struct tree *t, const struct unit *u, i32 first, i
     return w->node_slots + place * w->slot_floats;
 }
 
+/* Arithmetic gives one NaN only; what else came here from elsewhere becomes it. */
+DEVICE float not_empty(float x)
+{
+    return x == x ? x : NAN_F;
+}
+
 DEVICE void slot_store(float *slot, const struct part *src, i32 n_rows)
 {
     FOR_ROWS(r, n_rows)
     {
         float *to = slot + r * (slot_columns() + SLOT_EXTRA);
-        FOR_COLUMNS(d)
-        to[d] = src->o[r * TREE_PITCH + d];
+        const float *o = src->o + r * TREE_PITCH;
+        for (i32 d = 4 * TREE_LANE; d < slot_columns(); d += 128) {
+            const float4 x = { not_empty(o[d]), d + 1 < TREE_D_V ? o[d + 1] : 0.0f, d + 2 < TREE_D_V ? o[d + 2] : 0.0f,
+                               d + 3 < TREE_D_V ? o[d + 3] : 0.0f };
+            write_now(to + d, x);
+        }
         if (TREE_LANE == 0)
-            *(float2 *)(to + slot_columns()) = make_float2(src->m[r], src->l[r]);
+            write_pair_now(to + slot_columns(), make_float2(not_empty(src->m[r]), src->l[r]));
     }
 }
 
@@ -115,30 +135,62 @@ struct slots_row {
     float m, l, keep, take;
 };
 
-/* Columns d .. d + 3 of slots first .. first + TREE_AHEAD - 1. slots: the row in slot 0. */
+/* Columns d .. d + 3 of slots first .. first + TREE_AHEAD - 1; slots behind the last are -0, which changes no sum.
+ * slots: the row in slot 0. */
 DEVICE void slots_load(struct slots_row *s, const float *slots, i64 slot_floats, i32 first, i32 n, i32 d)
 {
+    const float *at = slots + first * slot_floats + min(d, slot_columns() - 4);
+#pragma unroll
+    for (i32 i = 0; i < TREE_AHEAD; i++, at += slot_floats) {
+        s->x[i] = make_float4(-0.0f, -0.0f, -0.0f, -0.0f);
+        if (first + i < n)
+            s->x[i] = read_now(at);
+    }
+}
+
+/* Whether one of these is not there yet, for any lane. */
+DEVICE bool slots_lack(const struct slots_row *s)
+{
+    u32 top = __float_as_uint(s->m);
 #pragma unroll
     for (i32 i = 0; i < TREE_AHEAD; i++)
-        if (first + i < n)
-            s->x[i] = __ldcg((const float4 *)(slots + (first + i) * slot_floats + min(d, slot_columns() - 4)));
+        top = max(top, __float_as_uint(s->x[i].x));
+    return __any_sync(~0u, top == SLOT_EMPTY);
+}
+
+/* These columns: every lane has read them. */
+DEVICE void slots_empty(float *slots, i64 slot_floats, i32 first, i32 n, i32 d)
+{
+    const float none = __uint_as_float(SLOT_EMPTY);
+    float *at = slots + first * slot_floats + d;
+#pragma unroll
+    for (i32 i = 0; i < TREE_AHEAD; i++, at += slot_floats)
+        if (first + i < n && d < slot_columns())
+            *(float4 *)at = make_float4(none, none, none, none);
 }
 
 /* Everything of a row that can be asked for before anything is known. */
 DEVICE void slots_ask(struct slots_row *s, const float *slots, i64 slot_floats, i32 n)
 {
     const i32 lane = TREE_LANE;
-    const float2 mine = __ldcg((const float2 *)(slots + min(lane, n - 1) * slot_floats + slot_columns()));
+    const float2 mine = read_pair_now(slots + min(lane, n - 1) * slot_floats + slot_columns());
     slots_load(s, slots, slot_floats, 0, n, 4 * lane);
-    s->m = lane < n ? mine.x : -INFINITY_F;
+    s->m = mine.x;
     s->l = mine.y;
 }
 
-/* All n slots, in order, into one row: its columns at o, m, l. */
-DEVICE void slots_sum(struct slots_row *s, float *o, float *m, float *l, const float *slots, i64 slot_floats, i32 n,
+/* All n slots, in order, into one row: its columns at o, m, l. They have been asked for, and are empty then. */
+DEVICE void slots_sum(struct slots_row *s, float *o, float *m, float *l, float *slots, i64 slot_floats, i32 n,
                       bool is_first)
 {
     const i32 lane = TREE_LANE;
+    while (slots_lack(s))
+        slots_ask(s, slots, slot_floats, n);
+    if (lane < n)
+        *(float2 *)(slots + lane * slot_floats + slot_columns()) =
+            make_float2(__uint_as_float(SLOT_EMPTY), __uint_as_float(SLOT_EMPTY));
+    s->m = lane < n ? s->m : -INFINITY_F;
+    s->l = lane < n ? s->l : -0.0f;
     const float base = is_first ? -INFINITY_F : *m;
     float top = s->m, sum = is_first ? 0.0f : *l;
     for (i32 i = 1; i < 32; i *= 2) {
@@ -156,17 +208,18 @@ DEVICE void slots_sum(struct slots_row *s, float *o, float *m, float *l, const f
             y[c] = !is_first && d + c < TREE_D_V ? o[d + c] : 0.0f;
         for (i32 first = 0; first < n; first += TREE_AHEAD) {
             if (first > 0 || d >= 128)
-                slots_load(s, slots, slot_floats, first, n, d);
+                do
+                    slots_load(s, slots, slot_floats, first, n, d);
+                while (slots_lack(s));
+            slots_empty(slots, slot_floats, first, n, d);
 #pragma unroll
             for (i32 i = 0; i < TREE_AHEAD; i++) {
                 const i32 from = (first + i) & 31;
                 const float keep = __shfl_sync(~0u, s->keep, from), take = __shfl_sync(~0u, s->take, from);
-                const float part_l = __shfl_sync(~0u, s->l, from);
-                if (first + i >= n)
-                    continue;
+                const float part_l = __shfl_sync(~0u, s->l, from), all = fold_one(sum, keep, part_l, take);
                 y[0] = fold_one(y[0], keep, s->x[i].x, take), y[1] = fold_one(y[1], keep, s->x[i].y, take);
                 y[2] = fold_one(y[2], keep, s->x[i].z, take), y[3] = fold_one(y[3], keep, s->x[i].w, take);
-                sum = d < 128 ? fold_one(sum, keep, part_l, take) : sum;
+                sum = d < 128 ? all : sum;
             }
         }
 #pragma unroll
@@ -185,7 +238,7 @@ DEVICE void slots_sum(struct slots_row *s, float *o, float *m, float *l, const f
 
 /* n slots, in order, into dst. All loads but those beyond TREE_AHEAD are on their way, of TREE_ROWS rows, before the
  * first is looked at: the way to the slots is long. */
-DEVICE void slots_fold(const struct tree *t, const struct part *dst, const float *slots, i32 n, i32 n_rows)
+DEVICE void slots_fold(const struct tree *t, const struct part *dst, float *slots, i32 n, i32 n_rows)
 {
     const i64 slot_floats = t->work->slot_floats;
 #pragma unroll 1
@@ -193,7 +246,7 @@ DEVICE void slots_fold(const struct tree *t, const struct part *dst, const float
 #pragma unroll 1
         for (i32 first = TREE_WARP; first < n_rows; first += TREE_ROWS * TREE_WARPS) {
             struct slots_row rows[TREE_ROWS];
-            const float *at = slots + done * slot_floats + first * (slot_columns() + SLOT_EXTRA);
+            float *at = slots + done * slot_floats + first * (slot_columns() + SLOT_EXTRA);
 #pragma unroll
             for (i32 k = 0; k < TREE_ROWS; k++)
                 if (k == 0 || first + k * TREE_WARPS < n_rows)
@@ -210,20 +263,17 @@ DEVICE void slots_fold(const struct tree *t, const struct part *dst, const float
         }
 }
 
-/* Add n leaves to this warp's counter; true for whoever makes it n_all: all slots are visible then, and the counter is
- * 0. */
-DEVICE bool arrive(const struct tree *t, i32 group, i32 which, i32 n, i32 n_all)
+/* Add n leaves to this warp's counter; true for whoever makes it n_all: the counter is 0 then. */
+DEVICE bool announce(const struct tree *t, i32 group, i32 which, i32 n, i32 n_all)
 {
     const i64 place = (((i64)group * t->n_kv_heads + t->head) * 2 + which) * FOLD_WARPS + TREE_WARP;
     u32 *counter = t->work->counters + place;
     u32 sum = 0;
-    __syncwarp();
     if (TREE_LANE == 0) {
-        sum = add_acq_rel(counter, (u32)n) + (u32)n;
+        sum = add_relaxed(counter, (u32)n) + (u32)n;
         if (sum == (u32)n_all)
             *counter = 0;
     }
-    __syncwarp();
     return __shfl_sync(~0u, sum, 0) == (u32)n_all;
 }
 
@@ -266,9 +316,8 @@ DEVICE struct part part_of(const struct tree *t, bool is_root)
     return part;
 }
 
-/* The leaf of a node that began in this group: folded; the node, when it ends here, too. True when the node is complete
- * in slots. */
-DEVICE bool add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
+/* The leaf of a node that began in this group: folded; the node, when it ends here, too. */
+DEVICE void add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
 {
     const i32 node = leaf >> u->node_shift, n_begin = node_begin(u, node), n_end = node_end(u, node);
     const bool is_whole = begin == u->leaf_begin && end == u->leaf_end;
@@ -277,32 +326,45 @@ DEVICE bool add_to_node(struct tree *t, const struct unit *u, i32 leaf, i32 begi
     if (is_whole) {
         if (leaf == n_end - 1 && (n_begin > begin || n_end < end))
             part_fold(&t->root, &t->node, u->n_rows, n_begin == begin);
-    } else if (leaf == n_end - 1) {
+    } else if (leaf == n_end - 1)
         slot_store(node_slot(t, u, begin > u->leaf_begin ? t->cut->unit_first : t->group, node), &t->node, u->n_rows);
-        t->done += n_end - n_begin;
-    } else if (leaf == end - 1) {
+    else if (leaf == end - 1)
         slot_store(leaf_slot(t, t->group, leaf), &t->node, u->n_rows);
-        return arrive(t, t->group, 0, end - n_begin, n_end - n_begin);
-    }
-    return false;
 }
 
-/* The leaf of a node that began in an earlier group: kept as it is. The same is true then. */
-DEVICE bool keep_leaf(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
+/* The leaf of a node that began in an earlier group: kept as it is. */
+DEVICE void keep_leaf(struct tree *t, const struct unit *u, i32 leaf)
 {
-    const i32 node = leaf >> u->node_shift, n_end = node_end(u, node);
     TREE_LEAF_FOLD(t, &t->node, u->n_rows, true);
     slot_store(leaf_slot(t, t->cut->node_first, leaf), &t->node, u->n_rows);
-    return (leaf == end - 1 || leaf == n_end - 1) &&
-           arrive(t, t->cut->node_first, 0, leaf + 1 - begin, n_end - node_begin(u, node));
 }
 
-/* What lies complete in slots, for this warp to fold. */
-enum due { DUE_NOTHING, DUE_NODE, DUE_UNIT };
+/* What will be for this warp to fold once it has this leaf of the unit, of which this group has begin .. end - 1. Call
+ * for every leaf in order, before the leaf is waited for: the answer takes as long as a tile. */
+DEVICE struct due tree_announce(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
+{
+    const i32 node = leaf >> u->node_shift, n_begin = node_begin(u, node), n_end = node_end(u, node);
+    const i32 n_leaves = u->leaf_end - u->leaf_begin;
+    const bool began_here = begin <= n_begin, ends_here = leaf == n_end - 1, is_one_node = n_end - n_begin == n_leaves;
+    struct due due = { false, false };
+    if (leaf == begin)
+        t->done = 0;
+    if (TREE_WARP >= u->n_rows || end - begin == n_leaves || (leaf != end - 1 && !ends_here))
+        return due;
+    if (!began_here || !ends_here)
+        due.node =
+            announce(t, began_here ? t->group : t->cut->node_first, 0, leaf + 1 - max(begin, n_begin), n_end - n_begin);
+    if (due.node && is_one_node)
+        return due;
+    t->done += due.node || (began_here && ends_here) ? n_end - n_begin : 0;
+    if (leaf == end - 1 && t->done > 0)
+        due.unit = announce(t, begin > u->leaf_begin ? t->cut->unit_first : t->group, 1, t->done, n_leaves);
+    return due;
+}
 
-/* One more leaf of the unit, of which this group has begin .. end - 1. Call for every leaf in order; when it returns
- * true, t->root has the unit's result in the calling warp's rows, to be written by it. */
-DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end)
+/* That leaf, and what is due with it. When it returns true, t->root has the unit's result in the calling warp's rows,
+ * to be written by it. */
+DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, i32 end, struct due due)
 {
     const i32 node = leaf >> u->node_shift, n_begin = node_begin(u, node), n_end = node_end(u, node);
     const i32 n_leaves = u->leaf_end - u->leaf_begin,
@@ -310,28 +372,27 @@ DEVICE bool tree_add(struct tree *t, const struct unit *u, i32 leaf, i32 begin, 
     const bool began_here = begin <= n_begin, is_one_node = n_end - n_begin == n_leaves;
     if (TREE_WARP >= u->n_rows)
         return false;
-    if (leaf == begin)
-        t->done = 0;
-    const bool is_node = began_here ? add_to_node(t, u, leaf, begin, end) : keep_leaf(t, u, leaf, begin, end);
+    if (began_here)
+        add_to_node(t, u, leaf, begin, end);
+    else
+        keep_leaf(t, u, leaf);
     if (end - begin == n_leaves)
         return leaf == end - 1;
     const i32 cut = began_here ? end : t->cut->node_leaf; /* the leaves before it are in one slot */
-    const float *slots = leaf_slot(t, began_here ? t->group : t->cut->node_first, cut - 1);
-    enum due due = is_node ? DUE_NODE : DUE_NOTHING;
-    for (i32 n = 1 + n_end - cut;; n = ((u->leaf_end - 1) >> u->node_shift) - (u->leaf_begin >> u->node_shift) + 1) {
-        const bool is_root = due == DUE_UNIT || is_one_node;
+    float *slots = leaf_slot(t, began_here ? t->group : t->cut->node_first, cut - 1);
+    i32 n = 1 + n_end - cut;
+    while (due.node || due.unit) {
+        const bool is_root = !due.node || is_one_node;
         const struct part sum = part_of(t, is_root);
-        if (due != DUE_NOTHING) /* the one place of this code: it is long */
-            slots_fold(t, &sum, slots, n, u->n_rows);
-        if (due != DUE_NOTHING && is_root)
-            return true;
-        if (due == DUE_NODE) {
-            slot_store(node_slot(t, u, unit_first, node), &t->node, u->n_rows);
-            t->done += n_end - n_begin;
+        if (!due.node) {
+            slots = node_slot(t, u, unit_first, u->leaf_begin >> u->node_shift);
+            n = ((u->leaf_end - 1) >> u->node_shift) - (u->leaf_begin >> u->node_shift) + 1;
         }
-        if (leaf != end - 1 || t->done == 0 || !arrive(t, unit_first, 1, t->done, n_leaves))
-            return false;
-        due = DUE_UNIT;
-        slots = node_slot(t, u, unit_first, u->leaf_begin >> u->node_shift);
+        slots_fold(t, &sum, slots, n, u->n_rows); /* the one place of this code: it is long */
+        if (is_root)
+            return true;
+        slot_store(node_slot(t, u, unit_first, node), &t->node, u->n_rows);
+        due.node = false;
     }
+    return false;
 }

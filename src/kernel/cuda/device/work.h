@@ -29,6 +29,8 @@
 #define LOAD_GATHER 1
 #define LOAD_FINE 2
 
+#define SLOT_EMPTY 0xffffffffu /* a word of a slot that nobody has written */
+
 enum {
     NODE_SHIFT = 4,       /* log2 of the leaves of a node */
     SHORT_NODE_SHIFT = 2, /* of one of a sequence of more than SHORT_UNIT keys and up to 64 leaves */
@@ -36,9 +38,6 @@ enum {
     SHORT_UNIT = 4096,
     LEAF_OVERHEAD = 16, /* keys' worth of work that a leaf costs beside its keys */
     MOST_ROUNDED = 24,  /* a group's share may grow by one of so many parts, so that less is cut */
-    NARROW_ROWS = 16,   /* packed rows of a sequence: with more it is for the kernel of many rows */
-    WIDE_ROWS = 128,    /* of a tile of that */
-    MAX_CLASSES = 2,    /* kernels that share a batch: of few and of many rows */
     CLAIM_SEQS = 4,     /* sequences a group that make claims worthwhile */
     CLAIM_COST = 4096,  /* and their cost */
     PLAN_THREADS = 1024,
@@ -150,10 +149,7 @@ struct cuda_span {
     i32 group;
     i32 tile_rows;
     i32 min_leaf, max_leaf; /* keys of the shortest and the longest leaf of the kernel */
-    i32 n_passes;
-    i32 is_wide;               /* the kernel of many rows: leaves are longer, and a node has them all */
-    i32 least_rows, most_rows; /* packed rows of a sequence that the kernel is for; others have none on its line */
-    i32 unused;
+    i32 n_passes, unused;
 };
 
 /* How the decode kernel is set up for a problem. */
@@ -163,7 +159,8 @@ struct cuda_decode {
     i32 n_parts;   /* buffers between consumers and mergers: 1 or 2 */
     i32 box_rows;  /* fine: tokens of a box, a divisor of the page size */
     i32 n_windows; /* fine: times 32 pieces of a tile for each producer; else 1 */
-    i32 unused[3];
+    i32 unused;
+    i64 n_k_ids, n_v_ids; /* in all of the tables */
 };
 
 struct cuda_plan_args {
@@ -178,11 +175,6 @@ struct cuda_plan_args {
     i64 max_q_len, max_kv_len;
     i32 kv_lens_are_i64, q_indptr_is_i64, kv_indptr_is_i64;
     i32 n_kv_heads;
-};
-
-/* A block of the plan kernel each. */
-struct cuda_plan_classes {
-    struct cuda_plan_args of[MAX_CLASSES];
 };
 
 struct cuda_append_args {

@@ -61,16 +61,31 @@ DEVICE void barrier_expect(u64 *barrier, u32 bytes)
     barrier_arrive(barrier);
 }
 
-DEVICE u32 add_acq_rel(u32 *counter, u32 n)
+DEVICE u32 add_relaxed(u32 *counter, u32 n)
 {
     const u32 before = *counter;
     *counter += n;
     return before;
 }
 
-DEVICE u32 add_relaxed(u32 *counter, u32 n)
+DEVICE void write_now(float *at, float4 x)
 {
-    return add_acq_rel(counter, n);
+    *(float4 *)at = x;
+}
+
+DEVICE void write_pair_now(float *at, float2 x)
+{
+    *(float2 *)at = x;
+}
+
+DEVICE float4 read_now(const float *at)
+{
+    return *(const float4 *)at;
+}
+
+DEVICE float2 read_pair_now(const float *at)
+{
+    return *(const float2 *)at;
 }
 
 /* ---- copies into shared memory */
@@ -149,17 +164,14 @@ DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot,
     copy_box(to, map, barrier, at);
 }
 
-DEVICE void column_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 line, i32 head, i32 page,
-                          u64 policy)
-{
-    const i64 at[4] = { slot, line, head, page };
-    copy_box(to, map, barrier, at);
-}
-
 DEVICE void fine_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 head, i32 page, u64 policy)
 {
     const i64 at[4] = { 0, slot, head, page };
     copy_box(to, map, barrier, at);
+}
+
+DEVICE void box_ahead_5d(const struct tensor_map *map, bool is_fine, i32 slot, i32 head, i32 page)
+{
 }
 
 DEVICE void grid_wait(void)
