@@ -171,7 +171,7 @@ void folio__cuda_decode_geometry(struct cuda_plan *plan, const struct cuda_probl
     plan->block = folio__cuda_decode_threads(key);
     plan->shared_bytes = (size_t)(1024 + plan->decode.n_slots * slot_bytes(key) +
                                   other_bytes(key, plan->span.tile_rows, plan->decode.n_parts));
-    plan->work.n_groups = (i32)max_i64(1, plan->device->n_sms / p->args.n_kv_heads);
+    plan->work.n_groups = (i32)clamp_i64(plan->device->n_sms / p->args.n_kv_heads, 1, PLAN_GROUPS);
     plan->work.can_claim = key->rows == 8;
 }
 

@@ -43,7 +43,8 @@ static folio_status generic_geometry(struct cuda_plan *plan, const struct cuda_p
     plan->span.n_passes = 1;
     i32 per_sm = 1;
     CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, plan->attend_function, plan->block, plan->shared_bytes));
-    plan->work.n_groups = (i32)max_i64(1, (i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads);
+    plan->work.n_groups =
+        (i32)clamp_i64((i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads, 1, PLAN_GROUPS);
     plan->work.can_claim = 0;
     return FOLIO_OK;
 }

@@ -86,6 +86,11 @@ static inline bool __any_sync(unsigned mask, bool x)
     return __ballot_sync(mask, x) != 0;
 }
 
+static inline int __clz(int x)
+{
+    return x ? __builtin_clz((unsigned)x) : 32;
+}
+
 static inline int __popc(unsigned x)
 {
     return __builtin_popcount(x);

@@ -45,33 +45,47 @@ DEVICE bool key_is_visible(const struct cuda_span *span, i32 m, i32 n, i32 row, 
 
 /* A sequence on the line: n_tiles * n_leaves places, of which a tile uses those of its visible keys. */
 struct line {
-    i32 leaf;           /* keys of a leaf */
+    i32 leaf, shift;    /* keys of a leaf, and their log2 */
     i32 base, n_leaves; /* leaves base .. base + n_leaves - 1 hold all that any tile sees; n_leaves >= 1 */
     i32 n_tiles;        /* 0 when there are no rows */
 };
 
 DEVICE i32 last_row(const struct cuda_span *span, i32 m, i32 tile)
 {
-    return min(((tile + 1) * span->tile_rows - 1) / span->group, m - 1);
+    return m <= 1 ? m - 1 : min(((tile + 1) * span->tile_rows - 1) / span->group, m - 1);
+}
+
+/* Tiles of m rows, in all passes. Here and below what is so nearly always needs no division: they were most of the time
+ * that a producer takes from one unit to the next. */
+DEVICE i32 tiles_of_rows(const struct cuda_span *span, i32 m)
+{
+    const i64 packed = (i64)m * span->group;
+    return packed <= span->tile_rows ? packed > 0 : (i32)divide(packed + span->tile_rows - 1, span->tile_rows);
 }
 
 DEVICE struct line line_of(const struct cuda_span *span, const struct cuda_seq *s)
 {
-    const i32 m = s->q_len, n = s->kv_len;
-    const i32 tiles = (i32)(((i64)m * span->group + span->tile_rows - 1) / span->tile_rows); /* of all passes */
+    const i32 m = s->q_len, n = s->kv_len, tiles = tiles_of_rows(span, m);
     struct line line;
     line.leaf = leaf_tokens(span, n);
-    line.n_tiles = (tiles - s->pass + span->n_passes - 1) / span->n_passes;
+    line.shift = 31 - __clz(line.leaf);
+    line.n_tiles = span->n_passes == 1 ? tiles : (tiles - s->pass + span->n_passes - 1) / span->n_passes;
     line.base = 0;
     line.n_leaves = 1;
     if (line.n_tiles == 0)
         return line;
     const struct keys head = visible_keys(span, m, n, 0, last_row(span, m, 0));
     const struct keys tail = visible_keys(span, m, n, m - 1, m - 1);
-    line.base = min(head.begin, max(n - 1, 0)) / line.leaf;
-    const i32 end = (max(head.end, tail.end) + line.leaf - 1) / line.leaf;
+    line.base = min(head.begin, max(n - 1, 0)) >> line.shift;
+    const i32 end = (max(head.end, tail.end) + line.leaf - 1) >> line.shift;
     line.n_leaves = max(end - line.base, 1);
     return line;
+}
+
+/* Which tile of its pass a place on the sequence's line is in. */
+DEVICE i32 tile_at(const struct line *line, i64 pos)
+{
+    return pos < line->n_leaves ? 0 : (i32)divide(pos, line->n_leaves);
 }
 
 /* index: of the tile in its pass. */
@@ -88,10 +102,11 @@ DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *
     u.is_poisoned = s->is_poisoned;
     u.row_begin = tile * span->tile_rows;
     u.n_rows = min(span->tile_rows, s->q_len * span->group - u.row_begin);
-    u.keys = visible_keys(span, s->q_len, s->kv_len, u.row_begin / span->group, last_row(span, s->q_len, tile));
+    u.keys = visible_keys(span, s->q_len, s->kv_len, u.row_begin == 0 ? 0 : u.row_begin / span->group,
+                          last_row(span, s->q_len, tile));
     u.leaf = line.leaf;
-    u.leaf_begin = min(max(u.keys.begin / line.leaf, line.base), line.base + line.n_leaves - 1);
-    u.leaf_end = min((u.keys.end + line.leaf - 1) / line.leaf, line.base + line.n_leaves);
+    u.leaf_begin = min(max(u.keys.begin >> line.shift, line.base), line.base + line.n_leaves - 1);
+    u.leaf_end = min((u.keys.end + line.leaf - 1) >> line.shift, line.base + line.n_leaves);
     u.leaf_end = max(u.leaf_end, u.leaf_begin + 1);
     u.node_shift = node_shift(s->kv_len, line.leaf);
     u.place = (i64)index * line.n_leaves - line.base;
@@ -105,7 +120,7 @@ DEVICE struct share walk_next(struct walk *walk, const struct cuda_span *span, c
     share.begin = share.end = 0;
     while (walk->seq < walk->end_seq || (walk->seq == walk->end_seq && walk->pos < walk->end_pos)) {
         const struct line line = line_of(span, &walk->at);
-        const i32 index = (i32)(walk->pos / line.n_leaves);
+        const i32 index = tile_at(&line, walk->pos);
         if (index >= line.n_tiles) {
             walk->pos = 0;
             if (++walk->seq < work->batch * span->n_passes && (walk->seq < walk->end_seq || walk->end_pos > 0))

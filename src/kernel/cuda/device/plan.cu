@@ -84,13 +84,19 @@ DEVICE i32 find_seq(const i64 *cost, i32 batch, i64 target)
     return low;
 }
 
-DEVICE bool start_is_before(const struct cuda_start *s, i32 seq, i64 pos)
+/* Where a group begins: what searches look at, in shared memory. */
+struct begin {
+    i64 pos;
+    i32 seq, unused;
+};
+
+DEVICE bool start_is_before(const struct begin *s, i32 seq, i64 pos)
 {
     return s->seq < seq || (s->seq == seq && s->pos <= pos);
 }
 
 /* The last group that begins at or before a place on the line: the one that holds it. */
-DEVICE i32 group_of(const struct cuda_start *starts, i32 upto, i32 seq, i64 pos)
+DEVICE i32 group_of(const struct begin *starts, i32 upto, i32 seq, i64 pos)
 {
     i32 low = 0, high = upto; /* starts[low] <= place */
     while (low < high) {
@@ -119,7 +125,7 @@ struct model {
 /* x rounded up to whole pieces, where that adds little; else 0. */
 DEVICE i64 round_share(i64 x, i64 piece)
 {
-    const i64 whole = (x + piece - 1) / piece * piece;
+    const i64 whole = divide(x + piece - 1, piece) * piece;
     return whole - x <= x / MOST_ROUNDED ? whole : 0;
 }
 
@@ -146,14 +152,15 @@ DEVICE struct deal deal_of(const struct cuda_plan_args *p, i64 total, const stru
         deal.n_claims = (w->batch - w->n_groups) * p->n_kv_heads;
         return deal;
     }
-    const i64 share = (total + w->n_groups - 1) / w->n_groups;
+    const i64 share = divide(total + w->n_groups - 1, w->n_groups);
     deal.share = round_share(share, model->cost);
     if (deal.share == 0)
         deal.share = round_share(share, model->node_cost);
     return deal;
 }
 
-DEVICE void cut(const struct cuda_plan_args *p, i64 total, const struct deal *deal, i32 g)
+DEVICE void cut(const struct cuda_plan_args *p, i64 total, const struct deal *deal, i32 g, const i64 *cost,
+                struct begin *begin)
 {
     const struct cuda_work *w = &p->work;
     struct cuda_start *s = &w->starts[g];
@@ -162,48 +169,46 @@ DEVICE void cut(const struct cuda_plan_args *p, i64 total, const struct deal *de
     s->cut.node_leaf = 0;
     s->pos = 0;
     s->n_claims = deal->n_claims;
-    const i64 target =
-        deal->share > 0 ? deal->share * g : total / w->n_groups * g + total % w->n_groups * g / w->n_groups;
+    const i64 even = divide(total, w->n_groups), rest = total - even * w->n_groups;
+    const i64 target = deal->share > 0 ? deal->share * g : even * g + divide(rest * g, w->n_groups);
     if ((g < w->n_groups || deal->n_claims > 0) && target < total) {
-        const i32 b = find_seq(w->cost, w->batch * p->span.n_passes, target);
+        const i32 b = find_seq(cost, w->batch * p->span.n_passes, target);
         const struct cuda_seq seq = w->seqs[b];
         const struct line line = line_of(&p->span, &seq);
-        s->pos = g == 0 ? 0 : (target - w->cost[b]) / leaf_cost(&line);
+        s->pos = g == 0 ? 0 : divide(target - cost[b], leaf_cost(&line));
         s->seq = g == 0 ? 0 : b;
     }
+    begin->seq = s->seq;
+    begin->pos = s->pos;
 }
 
-/* The first step of the group's walk: one read less, and no division, before its first page is asked for. */
-DEVICE void set_off(const struct cuda_plan_args *p, i32 g)
+/* The first step of the group's walk: one read less, and no division, before its first page is asked for. seq: where it
+ * begins. */
+DEVICE void set_off(const struct cuda_plan_args *p, i32 g, const struct begin *begins, const struct cuda_seq *seq)
 {
-    const struct cuda_work *w = &p->work;
-    struct cuda_start *s = &w->starts[g];
-    struct walk walk = { { 0, 0, 0, 0, 0 }, s->seq, s[1].seq, s->pos, s[1].pos };
-    if (s->seq < w->batch * p->span.n_passes)
-        walk.at = w->seqs[s->seq];
-    s->first = walk_next(&walk, &p->span, w);
+    const struct begin *here = &begins[g], *behind = &begins[g + 1];
+    struct cuda_start *s = &p->work.starts[g];
+    struct walk walk = { *seq, here->seq, behind->seq, here->pos, behind->pos };
+    s->first = walk_next(&walk, &p->span, &p->work);
     s->walk = walk;
 }
 
 /* Who folds what is cut where group g begins. */
-DEVICE void link(const struct cuda_plan_args *p, i32 g)
+DEVICE void link(const struct cuda_plan_args *p, i32 g, const struct begin *begins, const struct cuda_seq *seq)
 {
-    const struct cuda_work *w = &p->work;
-    struct cuda_start *s = &w->starts[g];
-    if (s->seq >= w->batch * p->span.n_passes)
+    const struct begin *here = &begins[g];
+    struct cut *cut = &p->work.starts[g].cut;
+    const struct line line = line_of(&p->span, seq);
+    if (here->pos >= (i64)line.n_tiles * line.n_leaves)
         return;
-    const struct cuda_seq seq = w->seqs[s->seq];
-    const struct line line = line_of(&p->span, &seq);
-    if (s->pos >= (i64)line.n_tiles * line.n_leaves)
-        return;
-    const struct unit u = unit_of(&p->span, &seq, s->seq, (i32)(s->pos / line.n_leaves));
-    const i32 leaf = (i32)(s->pos - u.place);
+    const struct unit u = unit_of(&p->span, seq, here->seq, tile_at(&line, here->pos));
+    const i32 leaf = (i32)(here->pos - u.place);
     if (leaf <= u.leaf_begin || leaf >= u.leaf_end)
         return;
-    s->cut.unit_first = group_of(w->starts, g, s->seq, u.place + u.leaf_begin);
+    cut->unit_first = group_of(begins, g, here->seq, u.place + u.leaf_begin);
     const i32 node = max(u.leaf_begin, leaf >> u.node_shift << u.node_shift);
-    s->cut.node_first = group_of(w->starts, g, s->seq, u.place + node);
-    s->cut.node_leaf = (i32)(w->starts[s->cut.node_first + 1].pos - u.place);
+    cut->node_first = group_of(begins, g, here->seq, u.place + node);
+    cut->node_leaf = (i32)(begins[cut->node_first + 1].pos - u.place);
 }
 
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
@@ -211,9 +216,12 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
 {
     __shared__ i64 warp_sums[PLAN_THREADS / 32];
     __shared__ struct model model;
+    __shared__ i64 first_costs[PLAN_THREADS + 1];
+    __shared__ struct begin begins[PLAN_GROUPS + 1];
     const struct cuda_work *w = &p.work;
     i64 total = 0;
     const i32 n_lines = w->batch * p.span.n_passes;
+    i64 *cost_before = n_lines <= PLAN_THREADS ? first_costs : w->cost; /* searched: each step waits for the last */
     for (i32 pass = 0; pass < p.span.n_passes; pass++)
         for (i32 first = 0; first < w->batch; first += PLAN_THREADS) {
             const i32 b = first + (i32)threadIdx.x, at = pass * w->batch + b;
@@ -232,14 +240,14 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
             }
             const i64 sum = block_scan(cost, &before, warp_sums);
             if (b < w->batch) {
-                w->cost[at] = total + before;
+                cost_before[at] = total + before;
                 if (cost != model.cost)
                     model.are_alike = false; /* whoever sets it sets the same */
             }
             total += sum;
         }
     if (threadIdx.x == 0)
-        w->cost[n_lines] = total;
+        cost_before[n_lines] = total;
     for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2 * FOLD_WARPS; i += PLAN_THREADS)
         w->counters[i] = 0;
     if (threadIdx.x == 0)
@@ -247,10 +255,15 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
     __syncthreads();
     const struct deal deal = deal_of(&p, total, &model);
     for (i32 g = (i32)threadIdx.x; g <= w->n_groups; g += PLAN_THREADS)
-        cut(&p, total, &deal, g);
+        cut(&p, total, &deal, g, cost_before, &begins[g]);
     __syncthreads();
     for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS) {
-        set_off(&p, g);
-        link(&p, g);
+        const bool has_any = begins[g].seq < n_lines;
+        struct cuda_seq seq = { 0, 0, 0, 0, 0 };
+        if (has_any)
+            seq = w->seqs[begins[g].seq];
+        set_off(&p, g, begins, &seq);
+        if (has_any)
+            link(&p, g, begins, &seq);
     }
 }

@@ -40,7 +40,8 @@ enum {
     MOST_ROUNDED = 24,  /* a group's share may grow by one of so many parts, so that less is cut */
     CLAIM_SEQS = 4,     /* sequences a group that make claims worthwhile */
     CLAIM_COST = 4096,  /* and their cost */
-    PLAN_THREADS = 1024,
+    PLAN_THREADS = 512,
+    PLAN_GROUPS = 1023, /* most groups */
     PAGES_THREADS = 256,
     MERGE_THREADS = 128,
     GENERIC_THREADS = 256,
