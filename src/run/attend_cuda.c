@@ -4,7 +4,7 @@
 #include "base/status.h"
 #include "run/plan_cuda.h"
 
-/* Tables as the kernel reads them. */
+/* Tables as the kernels read them. */
 static folio_status read_tables(struct attend_args *a, const struct cuda_plan *plan, const struct cuda_problem *p,
                                 cu_stream stream)
 {
@@ -13,7 +13,7 @@ static folio_status read_tables(struct attend_args *a, const struct cuda_plan *p
     FOLIO_TRY(folio__cuda_plan_indices(&k_ids, plan, CUDA_K_IDS, &p->k_ids, stream));
     FOLIO_TRY(folio__cuda_plan_indices(&v_ids, plan, CUDA_V_IDS, &p->v_ids, stream));
     a->k_table = (struct table_view){ .ids = k_ids,
-                                      .indptr = p->kv_indptr.n ? plan->work.rows : NULL,
+                                      .indptr = p->kv_indptr.n ? plan->classes[0].work.rows : NULL,
                                       .row_stride = p->k_row_stride,
                                       .ids_are_i64 = p->k_ids.are_i64,
                                       .indptr_is_i64 = 1 };
@@ -26,16 +26,37 @@ static folio_status read_tables(struct attend_args *a, const struct cuda_plan *p
     return FOLIO_OK;
 }
 
-/* The plan's work, on the caller's workspace when there is one: its counters start at 0 then, its slots empty. */
-static folio_status choose_workspace(struct cuda_work *work, const struct cuda_plan *plan, void *workspace,
-                                     cu_stream stream)
+/* A caller's workspace: its counters start at 0, its slots empty. */
+static folio_status clear_workspace(const struct cuda_plan *plan, u8 *workspace, cu_stream stream)
 {
-    *work = plan->work;
     if (!workspace)
         return FOLIO_OK;
-    folio__cuda_workspace_place(work, plan, workspace);
     CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)workspace, 0, (size_t)plan->n_counters, stream));
-    return folio__cuda_empty_slots(plan, work, stream);
+    return folio__cuda_empty_slots(plan, workspace, stream);
+}
+
+static folio_status launch_class(const struct cuda_plan *plan, const struct cuda_class *class,
+                                 const struct cuda_problem *p, struct attend_args *args, void *workspace,
+                                 cu_stream stream)
+{
+    struct cuda_work work = class->work;
+    struct cuda_span span = class->span;
+    struct cuda_decode decode = class->decode;
+    decode.n_k_ids = p->k_ids.n;
+    decode.n_v_ids = p->v_ids.data ? p->v_ids.n : p->k_ids.n;
+    const struct cuda_launch launch = { .function = class->function,
+                                        .grid = work.n_groups * plan->n_kv_heads,
+                                        .block = class->block,
+                                        .shared_bytes = class->shared_bytes,
+                                        .stream = stream,
+                                        .overlaps = class->config >= CUDA_DECODE };
+    struct cu_tensor_map k_maps[2], v_maps[2];
+    if (workspace)
+        folio__cuda_workspace_place(&work, class, workspace);
+    if (class->config >= CUDA_DECODE)
+        FOLIO_TRY(folio__cuda_decode_maps(k_maps, v_maps, plan, class, args));
+    void *parameters[] = { args, &work, &span, &decode, k_maps, v_maps }; /* the generic kernel takes three */
+    return folio__cuda_launch(plan->device, &launch, parameters);
 }
 
 static folio_status launch(const struct cuda_plan *plan, const struct cuda_problem *p, void *workspace,
@@ -44,24 +65,11 @@ static folio_status launch(const struct cuda_plan *plan, const struct cuda_probl
     if (p->batch == 0 || p->n_tokens == 0)
         return FOLIO_OK;
     struct attend_args args = p->args;
-    struct cuda_work work;
-    struct cuda_span span = plan->span;
     FOLIO_TRY(read_tables(&args, plan, p, stream));
-    FOLIO_TRY(choose_workspace(&work, plan, workspace, stream));
-    const struct cuda_launch launch = { .function = plan->attend_function,
-                                        .grid = work.n_groups * plan->n_kv_heads,
-                                        .block = plan->block,
-                                        .shared_bytes = plan->shared_bytes,
-                                        .stream = stream,
-                                        .overlaps = plan->config >= CUDA_DECODE };
-    struct cuda_decode decode = plan->decode;
-    decode.n_k_ids = p->k_ids.n;
-    decode.n_v_ids = p->v_ids.data ? p->v_ids.n : p->k_ids.n;
-    struct cu_tensor_map k_maps[2], v_maps[2];
-    if (plan->config >= CUDA_DECODE)
-        FOLIO_TRY(folio__cuda_decode_maps(k_maps, v_maps, plan, &args));
-    void *parameters[] = { &args, &work, &span, &decode, k_maps, v_maps }; /* the generic kernel takes three */
-    return folio__cuda_launch(plan->device, &launch, parameters);
+    FOLIO_TRY(clear_workspace(plan, workspace, stream));
+    for (i32 i = 0; i < plan->n_classes; i++)
+        FOLIO_TRY(launch_class(plan, &plan->classes[i], p, &args, workspace, stream));
+    return FOLIO_OK;
 }
 
 /* Plan, update, attend and give the memory back, all in the stream's order. */

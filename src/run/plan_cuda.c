@@ -2,9 +2,10 @@
  * plan_cuda.c: the memory and the geometry of a plan on a device; the launch of the plan kernel.
  *
  *   one block of device memory: | seqs | cost | rows | starts | copies of host indices | counters | slots |
- *                                                                                      '---- workspace ---' */
+ *                               '-------- of each class ------'                        '---- workspace ---' */
 #include "run/plan_cuda.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -27,33 +28,35 @@ static size_t generic_shared(i64 rows, i64 d_qk, i64 d_v)
 }
 
 /* Rows of a tile: as many as there are, at most 16, fewer where dims are too large for shared memory. */
-static folio_status generic_geometry(struct cuda_plan *plan, const struct cuda_problem *p)
+static folio_status generic_geometry(struct cuda_class *c, const struct cuda_plan *plan, const struct cuda_problem *p)
 {
     const i64 d_qk = p->args.q.dim, d_v = p->args.out.dim;
     i64 rows = min_i64(GENERIC_TILE, max_i64(1, p->max_q_len * p->args.group));
     while (rows > 1 && generic_shared(rows, d_qk, d_v) > GENERIC_SHARED)
         rows = (rows + 1) / 2;
-    plan->shared_bytes = generic_shared(rows, d_qk, d_v);
-    FOLIO_REQUIRE(plan->shared_bytes <= (size_t)plan->device->shared_optin - 1024, FOLIO_ENOTSUP,
+    c->shared_bytes = generic_shared(rows, d_qk, d_v);
+    FOLIO_REQUIRE(c->shared_bytes <= (size_t)plan->device->shared_optin - 1024, FOLIO_ENOTSUP,
                   "head_dim %lld, %lld: more than shared memory of the device holds", (long long)d_qk, (long long)d_v);
-    plan->block = GENERIC_THREADS;
-    plan->span.tile_rows = (i32)rows;
-    plan->span.min_leaf = 1;
-    plan->span.max_leaf = GENERIC_LEAF;
-    plan->span.n_passes = 1;
+    c->block = GENERIC_THREADS;
+    c->span.tile_rows = (i32)rows;
+    c->span.min_leaf = 1;
+    c->span.max_leaf = GENERIC_LEAF;
+    c->span.n_passes = 1;
     i32 per_sm = 1;
-    CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, plan->attend_function, plan->block, plan->shared_bytes));
-    plan->work.n_groups =
+    CUDA_TRY(plan->device->api, function_occupancy, (&per_sm, c->function, c->block, c->shared_bytes));
+    c->work.n_groups =
         (i32)clamp_i64((i64)plan->device->n_sms * max_i64(per_sm, 1) / p->args.n_kv_heads, 1, PLAN_GROUPS);
-    plan->work.can_claim = 0;
+    c->work.can_claim = 0;
     return FOLIO_OK;
 }
 
 /* Most nodes of a unit: one of up to 16 leaves, up to 16 of 4, or as many of 16 as it takes; one more where it begins
- * inside a node. */
-static i64 max_nodes(const struct cuda_plan *plan)
+ * inside a node. Of many rows a node is the unit, and has no slot. */
+static i64 max_nodes(const struct cuda_plan *plan, const struct cuda_class *c)
 {
-    const i64 leaves = ceil_div(plan->max_kv_len, plan->span.max_leaf);
+    const i64 leaves = ceil_div(plan->max_kv_len, c->span.max_leaf);
+    if (c->span.is_wide)
+        return 0;
     return plan->max_kv_len <= SHORT_UNIT ? 2 : max_i64(NODE_LEAVES, ceil_div(leaves, NODE_LEAVES)) + 1;
 }
 
@@ -70,23 +73,38 @@ static i64 copy_bytes(const struct cuda_indices *indices)
     return indices->on_host ? indices->n * (indices->are_i64 ? 8 : 4) : 0;
 }
 
-static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
+/* What the plan kernel writes for a class. */
+static void layout_class(struct cuda_class *c, i64 *at, const struct cuda_plan *plan, const struct cuda_problem *p)
 {
-    struct cuda_work *w = &plan->work;
+    struct cuda_work *w = &c->work;
     w->batch = (i32)p->batch;
-    w->tile_rows = plan->span.tile_rows;
+    w->tile_rows = c->span.tile_rows;
     w->slot_floats = (i64)w->tile_rows * ((i64)round_up((size_t)p->args.out.dim, 4) + SLOT_EXTRA);
-    w->n_nodes = (i32)max_nodes(plan);
+    w->n_nodes = (i32)max_nodes(plan, c);
+    c->seqs_at = take(at, p->batch * c->span.n_passes * (i64)sizeof(struct cuda_seq));
+    c->cost_at = take(at, (p->batch * c->span.n_passes + 1) * 8);
+    c->rows_at = take(at, p->kv_indptr.data || p->kv_indptr.n ? (p->batch + 1) * 8 : 0);
+    c->starts_at = take(at, (w->n_groups + 1) * (i64)sizeof(struct cuda_start));
+}
+
+static void layout_slots(struct cuda_class *c, i64 *at, const struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    struct cuda_work *w = &c->work;
     const i64 n_blocks = (i64)w->n_groups * p->args.n_kv_heads;
     const i64 units = ceil_div(max_i64(1, p->max_q_len) * p->args.group, w->tile_rows); /* of a sequence */
     const bool are_few = p->batch * units < w->n_groups;
-    w->unit_stride = are_few ? (i32)units : 0;
     const i64 n_regions = are_few ? max_i64(1, p->batch * units) : w->n_groups;
+    w->unit_stride = are_few ? (i32)units : 0;
+    c->leaf_slots_at = take(at, n_blocks * NODE_LEAVES * w->slot_floats * 4) - plan->workspace_at;
+    c->node_slots_at = take(at, n_regions * p->args.n_kv_heads * w->n_nodes * w->slot_floats * 4) - plan->workspace_at;
+    c->slots_bytes = *at - plan->workspace_at - c->leaf_slots_at;
+}
+
+static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
+{
     i64 at = 0;
-    plan->seqs_at = take(&at, p->batch * plan->span.n_passes * (i64)sizeof(struct cuda_seq));
-    plan->cost_at = take(&at, (p->batch * plan->span.n_passes + 1) * 8);
-    plan->rows_at = take(&at, p->kv_indptr.data || p->kv_indptr.n ? (p->batch + 1) * 8 : 0);
-    plan->starts_at = take(&at, (w->n_groups + 1) * (i64)sizeof(struct cuda_start));
+    for (i32 i = 0; i < plan->n_classes; i++)
+        layout_class(&plan->classes[i], &at, plan, p);
     const struct cuda_indices *const indices[CUDA_N_INDICES] = { &p->kv_lens, &p->q_indptr, &p->kv_indptr, &p->k_ids,
                                                                  &p->v_ids };
     for (i32 i = 0; i < CUDA_N_INDICES; i++) {
@@ -94,21 +112,30 @@ static void layout(struct cuda_plan *plan, const struct cuda_problem *p)
         plan->copy_at[i] = take(&at, plan->copy_bytes[i]);
     }
     plan->workspace_at = at;
-    plan->n_counters = n_blocks * 2 * FOLD_WARPS + 1;
-    take(&at, plan->n_counters * 4); /* the last one: claims */
-    plan->leaf_slots_at = take(&at, n_blocks * NODE_LEAVES * w->slot_floats * 4) - plan->workspace_at;
-    plan->node_slots_at =
-        take(&at, n_regions * p->args.n_kv_heads * w->n_nodes * w->slot_floats * 4) - plan->workspace_at;
+    for (i32 i = 0; i < plan->n_classes; i++) {
+        struct cuda_class *c = &plan->classes[i];
+        c->counters_at = plan->n_counters;
+        c->n_counters = (i64)c->work.n_groups * p->args.n_kv_heads * 2 * FOLD_WARPS + 1; /* the last one: claims */
+        plan->n_counters += c->n_counters;
+    }
+    take(&at, plan->n_counters * 4);
+    for (i32 i = 0; i < plan->n_classes; i++)
+        layout_slots(&plan->classes[i], &at, plan, p);
     plan->total_bytes = at;
 }
 
 /* Point the work at a workspace. */
-void folio__cuda_workspace_place(struct cuda_work *work, const struct cuda_plan *plan, u8 *workspace)
+void folio__cuda_workspace_place(struct cuda_work *work, const struct cuda_class *c, u8 *workspace)
 {
-    work->counters = (u32 *)(void *)workspace;
-    work->claims = work->counters + plan->n_counters - 1;
-    work->leaf_slots = (float *)(void *)(workspace + plan->leaf_slots_at);
-    work->node_slots = (float *)(void *)(workspace + plan->node_slots_at);
+    work->counters = (u32 *)(void *)workspace + c->counters_at;
+    work->claims = work->counters + c->n_counters - 1;
+    work->leaf_slots = (float *)(void *)(workspace + c->leaf_slots_at);
+    work->node_slots = (float *)(void *)(workspace + c->node_slots_at);
+}
+
+static u8 *workspace_of(const struct cuda_plan *plan)
+{
+    return (u8 *)(uintptr_t)plan->memory + plan->workspace_at;
 }
 
 /* Point the work at its memory. */
@@ -116,15 +143,29 @@ void folio__cuda_plan_place(struct cuda_plan *plan, cu_ptr memory)
 {
     u8 *base = (u8 *)(uintptr_t)memory;
     plan->memory = memory;
-    plan->work.seqs = (struct cuda_seq *)(void *)(base + plan->seqs_at);
-    plan->work.cost = (i64 *)(void *)(base + plan->cost_at);
-    plan->work.rows = (i64 *)(void *)(base + plan->rows_at);
-    plan->work.starts = (struct cuda_start *)(void *)(base + plan->starts_at);
-    folio__cuda_workspace_place(&plan->work, plan, base + plan->workspace_at);
-    plan->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);
+    for (i32 i = 0; i < plan->n_classes; i++) {
+        struct cuda_class *c = &plan->classes[i];
+        c->work.seqs = (struct cuda_seq *)(void *)(base + c->seqs_at);
+        c->work.cost = (i64 *)(void *)(base + c->cost_at);
+        c->work.rows = (i64 *)(void *)(base + c->rows_at);
+        c->work.starts = (struct cuda_start *)(void *)(base + c->starts_at);
+        folio__cuda_workspace_place(&c->work, c, workspace_of(plan));
+        c->work.error = folio__cuda_error_on_device(plan->device, plan->error_index);
+    }
 }
 
-static folio_status choose_config(struct cuda_plan *plan, const struct cuda_problem *p)
+static folio_status choose_generic(struct cuda_plan *plan, const struct cuda_problem *p)
+{
+    struct cuda_class *c = &plan->classes[0];
+    c->config = folio__cuda_generic_id(p->args.q.dtype, p->args.k.dtype);
+    FOLIO_REQUIRE(c->config >= 0, FOLIO_ENOTSUP, "q %s with pages %s: no CUDA kernel",
+                  folio__dtype_name((enum dtype)p->args.q.dtype), folio__dtype_name((enum dtype)p->args.k.dtype));
+    FOLIO_TRY(folio__cuda_function(&c->function, plan->device, c->config, 0));
+    plan->n_classes = 1;
+    return generic_geometry(c, plan, p);
+}
+
+static folio_status choose_kernels(struct cuda_plan *plan, const struct cuda_problem *p)
 {
     FOLIO_REQUIRE(!p->args.score_mod && !p->args.mask_mod && !p->args.block_mask, FOLIO_ENOTSUP,
                   "score_mod, mask_mod, block_mask: not on the CUDA backend");
@@ -132,17 +173,24 @@ static folio_status choose_config(struct cuda_plan *plan, const struct cuda_prob
     FOLIO_REQUIRE(p->args.page_size <= INT32_MAX && p->n_tokens <= INT32_MAX && p->batch < (1 << 28), FOLIO_ENOTSUP,
                   "page_size %lld, n_tokens %lld, batch %lld: more than the CUDA backend counts",
                   (long long)p->args.page_size, (long long)p->n_tokens, (long long)p->batch);
-    plan->config = folio__cuda_choose_decode(plan, p);
-    if (plan->config < 0)
-        plan->config = folio__cuda_generic_id(p->args.q.dtype, p->args.k.dtype);
-    FOLIO_REQUIRE(plan->config >= 0, FOLIO_ENOTSUP, "q %s with pages %s: no CUDA kernel",
-                  folio__dtype_name((enum dtype)p->args.q.dtype), folio__dtype_name((enum dtype)p->args.k.dtype));
-    return FOLIO_OK;
+    folio__cuda_choose_decode(plan, p);
+    for (i32 i = 0; i < plan->n_classes; i++)
+        FOLIO_TRY(folio__cuda_function(&plan->classes[i].function, plan->device, plan->classes[i].config, 0));
+    return plan->n_classes ? FOLIO_OK : choose_generic(plan, p);
+}
+
+/* "decode bf16 d=128/128 rows=16 boxes, wide bf16 d=128/128 boxes" */
+static void name_kernels(struct cuda_plan *plan)
+{
+    size_t used = 0;
+    for (i32 i = 0; i < plan->n_classes && used < sizeof plan->kernels; i++)
+        used += (size_t)snprintf(plan->kernels + used, sizeof plan->kernels - used, "%s%s", i ? ", " : "",
+                                 folio__cuda_configs[plan->classes[i].config].name);
 }
 
 const char *folio__cuda_plan_kernel(const struct cuda_plan *plan)
 {
-    return folio__cuda_configs[plan->config].name;
+    return plan->kernels;
 }
 
 folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx, const struct cuda_problem *p)
@@ -150,20 +198,18 @@ folio_status folio__cuda_plan_prepare(struct cuda_plan *plan, folio_context *ctx
     *plan = (struct cuda_plan){ .device = ctx->cuda };
     plan->max_kv_len = min_i64(p->max_kv_len, MAX_KV_LEN);
     plan->n_kv_heads = p->args.n_kv_heads;
-    plan->span = (struct cuda_span){
-        .window_left = p->args.window_left,
-        .window_right = p->args.window_right,
-        .causal = p->args.causal,
-        .align = p->args.align,
-        .group = p->args.group,
-    };
-    FOLIO_TRY(choose_config(plan, p));
+    for (i32 i = 0; i < MAX_CLASSES; i++)
+        plan->classes[i].span = (struct cuda_span){
+            .window_left = p->args.window_left,
+            .window_right = p->args.window_right,
+            .causal = p->args.causal,
+            .align = p->args.align,
+            .group = p->args.group,
+            .most_rows = INT32_MAX,
+        };
     FOLIO_TRY(folio__cuda_function(&plan->plan_function, plan->device, CUDA_PLAN, 0));
-    FOLIO_TRY(folio__cuda_function(&plan->attend_function, plan->device, plan->config, 0));
-    if (plan->config >= CUDA_DECODE)
-        folio__cuda_decode_geometry(plan, p);
-    else
-        FOLIO_TRY(generic_geometry(plan, p));
+    FOLIO_TRY(choose_kernels(plan, p));
+    name_kernels(plan);
     layout(plan, p);
     return FOLIO_OK;
 }
@@ -257,11 +303,16 @@ folio_status folio__cuda_plan_indices(const void **device, const struct cuda_pla
     return FOLIO_OK;
 }
 
-/* Attends leave slots as they found them: empty (tree.cuh). */
-folio_status folio__cuda_empty_slots(const struct cuda_plan *plan, const struct cuda_work *work, cu_stream stream)
+/* Attends leave slots as they found them: empty (tree.cuh). Not those of many rows (pieces.cuh). */
+folio_status folio__cuda_empty_slots(const struct cuda_plan *plan, u8 *workspace, cu_stream stream)
 {
-    const size_t n_bytes = (size_t)(plan->total_bytes - plan->workspace_at - plan->leaf_slots_at);
-    CUDA_TRY(plan->device->api, set_u32, ((cu_ptr)(uintptr_t)work->leaf_slots, SLOT_EMPTY, n_bytes / 4, stream));
+    for (i32 i = 0; i < plan->n_classes; i++) {
+        const struct cuda_class *c = &plan->classes[i];
+        if (!c->span.is_wide)
+            CUDA_TRY(
+                plan->device->api, set_u32,
+                ((cu_ptr)(uintptr_t)(workspace + c->leaf_slots_at), SLOT_EMPTY, (size_t)c->slots_bytes / 4, stream));
+    }
     return FOLIO_OK;
 }
 
@@ -270,10 +321,8 @@ folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct 
     if (p->batch == 0)
         return FOLIO_OK;
     if (!plan->has_empty_slots)
-        FOLIO_TRY(folio__cuda_empty_slots(plan, &plan->work, stream));
+        FOLIO_TRY(folio__cuda_empty_slots(plan, workspace_of(plan), stream));
     struct cuda_plan_args args = {
-        .work = plan->work,
-        .span = plan->span,
         .capacity = p->capacity,
         .page_size = p->args.page_size,
         .n_tokens = p->n_tokens,
@@ -288,9 +337,15 @@ folio_status folio__cuda_plan_launch(const struct cuda_plan *plan, const struct 
     FOLIO_TRY(folio__cuda_plan_indices(&args.q_indptr, plan, CUDA_Q_INDPTR, &p->q_indptr, stream));
     FOLIO_TRY(folio__cuda_plan_indices(&args.kv_indptr, plan, CUDA_KV_INDPTR, &p->kv_indptr, stream));
     const struct cuda_launch launch = {
-        .function = plan->plan_function, .grid = 1, .block = PLAN_THREADS, .stream = stream
+        .function = plan->plan_function, .grid = plan->n_classes, .block = PLAN_THREADS, .stream = stream
     };
-    void *parameters[] = { &args };
+    struct cuda_plan_classes classes = { { { .capacity = 0 } } };
+    for (i32 i = 0; i < plan->n_classes; i++) {
+        classes.of[i] = args;
+        classes.of[i].work = plan->classes[i].work;
+        classes.of[i].span = plan->classes[i].span;
+    }
+    void *parameters[] = { &classes };
     return folio__cuda_launch(plan->device, &launch, parameters);
 }
 

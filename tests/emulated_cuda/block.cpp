@@ -24,6 +24,12 @@ static struct warp {
     warp_slot slots[2][32]; /* of this exchange and the one before */
 } warps[MAX_THREADS / 32];
 
+enum { MAX_PARTS = 16 };
+
+static struct part {
+    unsigned n_here, turn;
+} parts[MAX_PARTS];
+
 struct deed {
     void (*run)(const void *what);
     alignas(16) unsigned char what[192];
@@ -168,6 +174,19 @@ void block_sync(void)
         give_turn();
 }
 
+void part_sync(unsigned which, unsigned n)
+{
+    struct part *p = &parts[which % MAX_PARTS];
+    const unsigned turn = p->turn;
+    if (++p->n_here == n) {
+        p->n_here = 0;
+        p->turn++;
+        something_happened();
+    }
+    while (*(volatile unsigned *)&p->turn == turn)
+        give_turn();
+}
+
 static void run_block(void)
 {
     n_live = n_threads;
@@ -175,6 +194,7 @@ static void run_block(void)
     n_idle = 0;
     slowness = 32u << 2 * chance(8); /* of memory: from at once to when nothing else goes on */
     memset(warps, 0, sizeof warps);
+    memset(parts, 0, sizeof parts);
     memset(shared_memory, 0xff, sizeof shared_memory);
     for (unsigned i = 0; i < n_threads; i++) {
         threads[i].is_new = true;

@@ -18,6 +18,7 @@ typedef unsigned char warp_slot[32];
 const warp_slot *warp_exchange(const void *mine, size_t n);
 void warp_sync(void);
 void block_sync(void);
+void part_sync(unsigned which, unsigned n); /* n threads of the block: bar.sync 1 .. 15 */
 void give_turn(void); /* to the next thread; stops the program when nothing has happened for very long */
 void something_happened(void);
 

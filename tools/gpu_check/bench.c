@@ -256,17 +256,19 @@ static double time_attend(struct rig *rig, struct setup *s, folio_plan *plan, fo
 static double time_probe(struct rig *rig, struct setup *s, folio_plan *plan, folio_attend_args *args, i32 repeats)
 {
     struct cuda_plan *inner = plan->backend_data;
-    const cu_function own = inner->attend_function;
-    const struct cuda_decode_key *key = &folio__cuda_configs[inner->config].decode;
-    if (inner->config < CUDA_DECODE || key->dtype != DTYPE_BF16 || key->d_qk != 128 || key->d_v != 128)
+    struct cuda_class *class = &inner->classes[0];
+    const cu_function own = class->function;
+    const struct cuda_decode_key *key = &folio__cuda_configs[class->config].decode;
+    if (inner->n_classes > 1 || class->config < CUDA_DECODE || key->dtype != DTYPE_BF16 || key->d_qk != 128 ||
+        key->d_v != 128)
         return 0;
     const bool is_16 = key->rows == 16 && key->loader == LOAD_BOXES;
     if (key->rows != 8 && !is_16)
         return 0;
     const i32 probe = is_16 ? CUDA_PROBE_16 : CUDA_PROBE + key->loader;
-    MUST(folio__cuda_function(&inner->attend_function, inner->device, probe, 0));
+    MUST(folio__cuda_function(&class->function, inner->device, probe, 0));
     const double us = time_attend(rig, s, plan, args, repeats);
-    inner->attend_function = own;
+    class->function = own;
     return us;
 }
 

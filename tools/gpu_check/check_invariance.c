@@ -90,7 +90,7 @@ static void check_bounds(struct rig *rig, struct problem_case *c)
         MUST(folio_plan_create(&plan, rig->gpu, &m.device_args));
         MUST(folio_plan_update(plan, &m.device_args, rig->stream));
         const struct cuda_plan *inner = plan->backend_data;
-        const char *name = folio__cuda_configs[inner->config].name;
+        const char *name = folio__cuda_plan_kernel(inner);
         MUST(folio_attend(rig->gpu, plan, &m.device_args, rig->stream));
         twin_download(rig, &m.twin, i ? got : first);
         expect(rig, strstr(name, kernels[i]) != NULL, "max_q_len %d runs %s, wanted %s", bounds[i], name, kernels[i]);
@@ -126,6 +126,52 @@ static void check_ragged_bounds(struct rig *rig, i32 i)
     for (i32 b = 0; b < c.batch; b++)
         c.q_lens[b] = b % 3 == 1 ? 1 : 2, c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
     check_bounds(rig, &c);
+}
+
+/* Of many rows: a sequence's rows are its own heads here; cut often, and in whole. */
+static void check_wide(struct rig *rig, i32 i)
+{
+    static const i32 lengths[] = { 9000, 1, 4097, 300, 1500, 2100, 64 };
+    struct problem_case c = causal_case(7, 500 + (u64)i);
+    c.group = i % 2 ? 70 : 24;
+    c.n_kv_heads = i % 2 ? 1 : 2;
+    c.page_size = i / 2 ? 9 : 16;
+    for (i32 b = 0; b < c.batch; b++)
+        c.kv_lens[b] = rig->is_small ? lengths[b] % 1700 : lengths[b];
+    check_mates(rig, &c);
+}
+
+/* Sequences of few rows and of many in one batch, by two kernels: with every bound, and every mate, the same bits. */
+static void check_classes(struct rig *rig, i32 i)
+{
+    static const i32 lengths[] = { 700, 1, 3001, 300, 130, 1100 };
+    struct problem_case c = causal_case(6, 600 + (u64)i);
+    c.ragged = true;
+    for (i32 b = 0; b < c.batch; b++)
+        c.q_lens[b] = b % 3 == 1   ? 9
+                      : b % 3 == 2 ? 40
+                                   : 2,
+        c.kv_lens[b] = rig->is_small ? lengths[b] % 900 : lengths[b];
+    struct made_case m;
+    case_make(rig, &m, &c);
+    u8 *first = malloc(m.twin.bytes), *got = malloc(m.twin.bytes);
+    must(first && got, "host memory");
+    for (i32 bound = 40; bound < 600; bound *= 3) {
+        folio_plan *plan = NULL;
+        m.device_args.max_q_len = bound;
+        twin_upload(rig, &m.twin);
+        MUST(folio_plan_create(&plan, rig->gpu, &m.device_args));
+        MUST(folio_plan_update(plan, &m.device_args, rig->stream));
+        MUST(folio_attend(rig->gpu, plan, &m.device_args, rig->stream));
+        twin_download(rig, &m.twin, bound > 40 ? got : first);
+        const char *name = folio__cuda_plan_kernel(plan->backend_data);
+        expect(rig, strstr(name, "rows=16 boxes, wide bf16") != NULL, "%s: runs %s", case_text(&c), name);
+        expect(rig, bound == 40 || memcmp(first, got, m.twin.used) == 0, "%s: max_q_len %d: the bits of 40",
+               case_text(&c), bound);
+        folio_plan_destroy(&plan);
+    }
+    free(first), free(got);
+    case_free(rig, &m);
 }
 
 static void check_mixed(struct rig *rig, i32 i)
@@ -174,6 +220,9 @@ static void run(struct rig *rig)
         check_ragged_bounds(rig, i);
     for (i32 i = 0; i < (rig->is_small ? 1 : 6); i++)
         check_mixed(rig, i);
+    for (i32 i = 0; i < (rig->is_small ? 1 : 4); i++)
+        check_wide(rig, i);
+    check_classes(rig, 0);
     check_many(rig, true);
     check_many(rig, false);
     for (i32 i = 0; i < 3; i++)

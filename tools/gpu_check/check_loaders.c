@@ -8,15 +8,18 @@
 #include "run/folio_plan.h"
 #include "run/plan_cuda.h"
 
-/* The plan's kernel with another loader. */
+/* The plan's kernels with another loader. */
 static void use_gather(struct cuda_plan *plan)
 {
-    struct cuda_decode_key key = folio__cuda_configs[plan->config].decode;
-    key.loader = LOAD_GATHER;
-    plan->config = folio__cuda_decode_id(&key);
-    must(plan->config >= 0, "a kernel that gathers");
-    plan->block = folio__cuda_decode_threads(&key);
-    MUST(folio__cuda_function(&plan->attend_function, plan->device, plan->config, 0));
+    for (i32 i = 0; i < plan->n_classes; i++) {
+        struct cuda_class *class = &plan->classes[i];
+        struct cuda_decode_key key = folio__cuda_configs[class->config].decode;
+        key.loader = LOAD_GATHER;
+        class->config = folio__cuda_decode_id(&key);
+        must(class->config >= 0, "a kernel that gathers");
+        class->block = folio__cuda_decode_threads(&key);
+        MUST(folio__cuda_function(&class->function, plan->device, class->config, 0));
+    }
 }
 
 static void check_case(struct rig *rig, const struct problem_case *c, const char *kernel)
@@ -29,7 +32,7 @@ static void check_case(struct rig *rig, const struct problem_case *c, const char
     MUST(folio_plan_create(&plan, rig->gpu, &m.device_args));
     MUST(folio_plan_update(plan, &m.device_args, rig->stream));
     struct cuda_plan *inner = plan->backend_data;
-    const char *name = folio__cuda_configs[inner->config].name;
+    const char *name = folio__cuda_plan_kernel(inner);
     expect(rig, strstr(name, kernel) != NULL, "%s: runs %s, wanted %s", case_text(c), name, kernel);
     MUST(folio_attend(rig->gpu, plan, &m.device_args, rig->stream));
     twin_download(rig, &m.twin, got);
@@ -87,7 +90,11 @@ static void run(struct rig *rig)
         check_case(rig, &c, box > 1 ? "rows=16 fine" : "rows=16 gather");
         c.group = 32, c.d_qk = 192;
         check_case(rig, &c, box > 3 ? "rows=32 fine" : "rows=32 gather");
-        c.group = 16, c.d_qk = 128;
+        c.group = 40, c.d_qk = 128; /* many rows: by boxes, too, where pages are multiples of 8 */
+        check_case(rig, &c, "wide bf16 d=128/128 gather");
+        c.page_size = 8 << i % 5, c.softcap = i % 2 ? 20 : 0;
+        check_case(rig, &c, i % 2 ? "wide bf16 d=128/128 boxes full" : "wide bf16 d=128/128 boxes");
+        c.page_size = sizes[i], c.softcap = 0, c.group = 16;
         if (i % 4 || box <= 3)
             continue;
         c.group = 4, c.softcap = 20, c.alibi = true;

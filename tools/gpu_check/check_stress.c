@@ -16,11 +16,9 @@ static struct {
     cu_function function;
 } stressed[CUDA_N_CONFIGS];
 
-/* The row's kernel with delays; compiled at its first use. */
-static cu_function stressed_function(struct rig *rig, const struct cuda_plan *plan)
+/* A class's kernel with delays; compiled at its first use. */
+static cu_function stressed_function(struct rig *rig, const struct cuda_device *d, i32 config)
 {
-    const struct cuda_device *d = plan->device;
-    const i32 config = plan->config;
     const char *options[CUDA_MAX_OPTIONS];
     char arch[32];
     struct nvrtc_job job = { .file = folio__cuda_configs[config].file,
@@ -40,8 +38,7 @@ static cu_function stressed_function(struct rig *rig, const struct cuda_plan *pl
     MUST_CU(rig, library_kernel, (&kernel, stressed[config].library, folio__cuda_configs[config].symbols[0]));
     MUST_CU(rig, kernel_function, (&stressed[config].function, kernel));
     MUST_CU(rig, function_get, (&fixed, CU_FUNCTION_STATIC_SHARED, stressed[config].function));
-    MUST_CU(rig, function_set,
-            (stressed[config].function, CU_FUNCTION_DYNAMIC_SHARED, plan->device->shared_optin - fixed));
+    MUST_CU(rig, function_set, (stressed[config].function, CU_FUNCTION_DYNAMIC_SHARED, d->shared_optin - fixed));
     return stressed[config].function;
 }
 
@@ -58,17 +55,16 @@ static void check_case(struct rig *rig, const struct problem_case *c, const char
     MUST(folio_attend(rig->gpu, plan, &m.device_args, rig->stream));
     twin_download(rig, &m.twin, plain);
     struct cuda_plan *inner = plan->backend_data;
-    const char *name = folio__cuda_configs[inner->config].name;
-    const cu_function own = inner->attend_function;
+    const char *name = folio__cuda_plan_kernel(inner);
     i32 n_same = 0;
-    inner->attend_function = stressed_function(rig, inner);
+    for (i32 i = 0; i < inner->n_classes; i++)
+        inner->classes[i].function = stressed_function(rig, inner->device, inner->classes[i].config);
     for (i32 round = 0; round < ROUNDS; round++) {
         twin_upload(rig, &m.twin);
         MUST(folio_attend(rig->gpu, plan, &m.device_args, rig->stream));
         twin_download(rig, &m.twin, got);
         n_same += memcmp(plain, got, m.twin.used) == 0;
     }
-    inner->attend_function = own;
     expect(rig, strstr(name, kernel) != NULL, "%s: runs %s, wanted %s", case_text(c), name, kernel);
     expect(rig, n_same == ROUNDS, "%s: %s: %d of %d runs with delays give the plain bits", case_text(c), name, n_same,
            ROUNDS);
@@ -99,7 +95,10 @@ static void run(struct rig *rig)
         c.ragged = true;
         for (i32 b = 0; b < batch; b++)
             c.q_lens[b] = 1 + b % 3;
-        check_case(rig, &c, "rows=16 boxes"); /* several tiles of a sequence */
+        check_case(rig, &c, "rows=16 boxes, wide bf16 d=128/128 boxes");
+        c.page_size = 9, c.softcap = 20;
+        check_case(rig, &c, "rows=16 fine full, wide bf16 d=128/128 gather full");
+        c.page_size = 16, c.softcap = 0;
         c.d_qk = 192;
         check_case(rig, &c, "rows=32 boxes");
         c = cut_batch(i + 10, batch, most);

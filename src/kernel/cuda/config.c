@@ -46,6 +46,21 @@ FOLIO_STATIC_ASSERT(DTYPE_F32 == 1 && DTYPE_F16 == 2 && DTYPE_BF16 == 3 && LOAD_
     DECODE_FULL(n, type, qk, v, rows)                                                           \
     DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " fine", 0, type, qk, v, rows, 2, 0) \
     DECODE_ROW("decode " n " d=" #qk "/" #v " rows=" #rows " fine full", 0, type, qk, v, rows, 2, 1)
+/* K1b: of head_dim 128. */
+#define WIDE_ROW(row_name, type, loader, is_full)                                                                \
+    { .name = row_name,                                                                                          \
+      .file = DEVICE "wide.cu",                                                                                  \
+      .symbols = { "folio_wide" },                                                                               \
+      .defines = { "-DCONFIG_DTYPE=" #type, "-DCONFIG_D_QK=128", "-DCONFIG_D_V=128", "-DCONFIG_LOADER=" #loader, \
+                   "-DCONFIG_FULL=" #is_full },                                                                  \
+      .arch_specific = true,                                                                                     \
+      .min_arch = 90,                                                                                            \
+      .decode = { type, 128, 128, WIDE_ROWS, loader, is_full } },
+#define WIDE(n, type)                                       \
+    WIDE_ROW("wide " n " d=128/128 boxes", type, 0, 0)      \
+    WIDE_ROW("wide " n " d=128/128 boxes full", type, 0, 1) \
+    WIDE_ROW("wide " n " d=128/128 gather", type, 1, 0)     \
+    WIDE_ROW("wide " n " d=128/128 gather full", type, 1, 1)
 #define DECODE_DIMS(n, type)           \
     DECODE_FINE(n, type, 64, 64, 8)    \
     DECODE_FINE(n, type, 64, 64, 16)   \
@@ -68,7 +83,7 @@ const struct cuda_config folio__cuda_configs[CUDA_N_CONFIGS] = {
         DECODE_ROW("read probe bf16 d=128 gather", 1, 3, 128, 128, 8, 1, 0)
             DECODE_ROW("read probe bf16 d=128 fine", 1, 3, 128, 128, 8, 2, 0)
                 DECODE_ROW("read probe bf16 d=128 rows=16 boxes", 1, 3, 128, 128, 16, 0, 0) DECODE_DIMS("f16", 2)
-                    DECODE_DIMS("bf16", 3)
+                    DECODE_DIMS("bf16", 3) WIDE("f16", 2) WIDE("bf16", 3)
 };
 
 i32 folio__cuda_decode_id(const struct cuda_decode_key *key)

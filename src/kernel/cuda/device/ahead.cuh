@@ -6,6 +6,7 @@
  * plan's record and page ids, past the L1, only to know what to ask for. They may be old, or never written: all is
  * checked against its bounds, and the producers read it again once they may. */
 #pragma once
+#include "kernel/cuda/device/ring.cuh"
 #include "kernel/cuda/device/loader.cuh"
 
 enum { AHEAD_TOKENS = 512 }; /* 256 KB of K and V at head_dim 128, 34 MB in all: a tile more than the ring has */

@@ -5,18 +5,30 @@
 #include "kernel/cuda/device/numbers.cuh"
 #include "kernel/cuda/device/work.h"
 
+/* Of a sequence of many rows: a power of two. Up to 16 leaves, which are one node: fewer, the more tiles there are to
+ * spread. */
+DEVICE i32 wide_leaf(const struct cuda_span *span, i32 m, i32 n)
+{
+    const i32 tiles = (i32)(((i64)m * span->group + WIDE_ROWS - 1) / WIDE_ROWS);
+    const i32 most = max(NODE_LEAVES / max(tiles, 1), 1), even = (n + most - 1) / most;
+    const i32 least = n <= 512 ? 128 : n <= 2048 ? 256 : 512;
+    return even <= least ? least : 1 << (32 - __clz(even - 1));
+}
+
 /* Keys of a leaf: a function of the sequence's own length only. Short sequences get short leaves, so that one sequence
  * alone still spreads over the machine. */
-DEVICE i32 leaf_tokens(const struct cuda_span *span, i32 n)
+DEVICE i32 leaf_tokens(const struct cuda_span *span, i32 m, i32 n)
 {
+    if (span->is_wide)
+        return wide_leaf(span, m, n);
     return min(max(n <= 512 ? 64 : n <= 1024 ? 128 : n <= 4096 ? 256 : 512, span->min_leaf), span->max_leaf);
 }
 
 /* log2 of the leaves of a node. A unit of up to 64 leaves is one node of up to 16 or up to 16 nodes of 4: so where
  * groups hold whole nodes, they put up to 16 parts together in one step, not two. */
-DEVICE i32 node_shift(i32 n, i32 leaf)
+DEVICE i32 node_shift(const struct cuda_span *span, i32 n, i32 leaf)
 {
-    const bool is_short = n > SHORT_UNIT && n <= (NODE_LEAVES << SHORT_NODE_SHIFT) * leaf;
+    const bool is_short = !span->is_wide && n > SHORT_UNIT && n <= (NODE_LEAVES << SHORT_NODE_SHIFT) * leaf;
     return is_short ? SHORT_NODE_SHIFT : NODE_SHIFT;
 }
 
@@ -67,7 +79,7 @@ DEVICE struct line line_of(const struct cuda_span *span, const struct cuda_seq *
 {
     const i32 m = s->q_len, n = s->kv_len, tiles = tiles_of_rows(span, m);
     struct line line;
-    line.leaf = leaf_tokens(span, n);
+    line.leaf = leaf_tokens(span, m, n);
     line.shift = 31 - __clz(line.leaf);
     line.n_tiles = span->n_passes == 1 ? tiles : (tiles - s->pass + span->n_passes - 1) / span->n_passes;
     line.base = 0;
@@ -108,7 +120,7 @@ DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *
     u.leaf_begin = min(max(u.keys.begin >> line.shift, line.base), line.base + line.n_leaves - 1);
     u.leaf_end = min((u.keys.end + line.leaf - 1) >> line.shift, line.base + line.n_leaves);
     u.leaf_end = max(u.leaf_end, u.leaf_begin + 1);
-    u.node_shift = node_shift(s->kv_len, line.leaf);
+    u.node_shift = node_shift(span, s->kv_len, line.leaf);
     u.place = (i64)index * line.n_leaves - line.base;
     return u;
 }

@@ -7,7 +7,7 @@
  * without them): 16-byte copies, token by token. */
 #pragma once
 #include "kernel/cuda/device/error.cuh"
-#include "kernel/cuda/device/ring.cuh"
+#include "kernel/cuda/device/tiles.cuh"
 
 struct tensor_maps {
     struct tensor_map box;
@@ -80,6 +80,17 @@ DEVICE struct page_slot entry_use(const struct source *s, i32 seq, const struct 
 }
 
 #if CONFIG_LOADER == LOAD_BOXES
+/* Box `which` of a tile: whole, or a column of 64 elements at a time. */
+DEVICE void load_box(const struct source *s, const struct page_slot *at, i32 which, u64 *full, i32 slot, u64 policy)
+{
+    const u32 tile = shared_address(s->slots + slot * (TILE * lines_of(s) * LINE));
+    const u32 first = tile + (u32)((which << s->box_shift) * (HAS_COLUMNS ? 1 : lines_of(s)) * LINE);
+    if (!HAS_COLUMNS)
+        box_5d(first, &s->maps->box, full, at->slot, s->head, at->id, policy);
+    for (i32 line = 0; line < (HAS_COLUMNS ? lines_of(s) : 0); line++)
+        column_box_5d(first + (u32)(line * TILE * LINE), &s->maps->box, full, at->slot, line, s->head, at->id, policy);
+}
+
 DEVICE void load_share(const struct source *s, const struct share *share, struct place *place, u64 policy)
 {
     const i32 lane = threadIdx.x & 31, box_rows = 1 << s->box_shift, box_bytes = box_rows * lines_of(s) * LINE;
@@ -112,8 +123,7 @@ DEVICE void load_share(const struct source *s, const struct share *share, struct
             }
             __syncwarp();
             if (is_mine && here.id >= 0)
-                box_5d(shared_address(s->slots + place->slot * (TILE * lines_of(s) * LINE)) + (u32)(mine * box_bytes),
-                       &s->maps->box, full, here.slot, s->head, here.id, policy);
+                load_box(s, &here, mine, full, place->slot, policy);
             place_next(place, s->n_slots);
         }
     }
@@ -239,7 +249,7 @@ DEVICE void load_entries(struct entry entries[LANE_TOKENS], const struct source 
 DEVICE void copy_rows(const struct source *s, u32 slot, i64 offset, i32 first)
 {
     const i32 lane = threadIdx.x & 31, pieces = lines_of(s) * 8;
-#pragma unroll 4
+#pragma unroll(HAS_COLUMNS ? 2 : 4)
     for (i32 i = 0; i < pieces; i++) {
         const i32 at = i * 32 + lane, token = at / pieces, piece = at % pieces, line = first + token;
         const i64 from = __shfl_sync(~0u, offset, token);

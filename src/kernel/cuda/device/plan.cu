@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * plan.cu: lengths on the device -> the line of work, cut into the groups' ranges. One block; once a step. */
+ * plan.cu: lengths on the device -> the line of work, cut into the groups' ranges. One block a class of
+ * sequences; once a step. */
 #include "kernel/cuda/device/error.cuh"
 #include "kernel/cuda/device/line.cuh"
 
@@ -40,6 +41,9 @@ DEVICE struct cuda_seq read_seq(const struct cuda_plan_args *p, i32 b)
     s.q_begin = (i32)q_begin;
     s.q_len = (i32)(q_end - q_begin);
     s.kv_len = s.is_poisoned ? 0 : (i32)n;
+    const i64 rows = (i64)s.q_len * p->span.group;
+    if (rows < p->span.least_rows || rows > p->span.most_rows) /* another kernel's */
+        s.q_len = 0;
     return s;
 }
 
@@ -212,29 +216,30 @@ DEVICE void link(const struct cuda_plan_args *p, i32 g, const struct begin *begi
 }
 
 extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
-    folio_plan(const __grid_constant__ struct cuda_plan_args p)
+    folio_plan(const __grid_constant__ struct cuda_plan_classes classes)
 {
+    const struct cuda_plan_args *p = &classes.of[blockIdx.x];
     __shared__ i64 warp_sums[PLAN_THREADS / 32];
     __shared__ struct model model;
     __shared__ i64 first_costs[PLAN_THREADS + 1];
     __shared__ struct begin begins[PLAN_GROUPS + 1];
-    const struct cuda_work *w = &p.work;
+    const struct cuda_work *w = &p->work;
     i64 total = 0;
-    const i32 n_lines = w->batch * p.span.n_passes;
+    const i32 n_lines = w->batch * p->span.n_passes;
     i64 *cost_before = n_lines <= PLAN_THREADS ? first_costs : w->cost; /* searched: each step waits for the last */
-    for (i32 pass = 0; pass < p.span.n_passes; pass++)
+    for (i32 pass = 0; pass < p->span.n_passes; pass++)
         for (i32 first = 0; first < w->batch; first += PLAN_THREADS) {
             const i32 b = first + (i32)threadIdx.x, at = pass * w->batch + b;
             i64 cost = 0, before;
             if (b < w->batch) {
-                struct cuda_seq s = pass == 0 ? read_seq(&p, b) : w->seqs[b]; /* this thread wrote it */
+                struct cuda_seq s = pass == 0 ? read_seq(p, b) : w->seqs[b]; /* this thread wrote it */
                 s.pass = (u16)pass;
                 w->seqs[at] = s;
-                const struct line line = line_of(&p.span, &s);
+                const struct line line = line_of(&p->span, &s);
                 cost = (i64)line.n_tiles * line.n_leaves * leaf_cost(&line);
                 if (at == 0) {
                     model.cost = cost;
-                    model.node_cost = leaf_cost(&line) << node_shift(s.kv_len, line.leaf);
+                    model.node_cost = leaf_cost(&line) << node_shift(&p->span, s.kv_len, line.leaf);
                     model.are_alike = true;
                 }
             }
@@ -248,22 +253,22 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS, 1)
         }
     if (threadIdx.x == 0)
         cost_before[n_lines] = total;
-    for (i64 i = threadIdx.x; i < (i64)w->n_groups * p.n_kv_heads * 2 * FOLD_WARPS; i += PLAN_THREADS)
+    for (i64 i = threadIdx.x; i < (i64)w->n_groups * p->n_kv_heads * 2 * FOLD_WARPS; i += PLAN_THREADS)
         w->counters[i] = 0;
     if (threadIdx.x == 0)
         *w->claims = 0;
     __syncthreads();
-    const struct deal deal = deal_of(&p, total, &model);
+    const struct deal deal = deal_of(p, total, &model);
     for (i32 g = (i32)threadIdx.x; g <= w->n_groups; g += PLAN_THREADS)
-        cut(&p, total, &deal, g, cost_before, &begins[g]);
+        cut(p, total, &deal, g, cost_before, &begins[g]);
     __syncthreads();
     for (i32 g = (i32)threadIdx.x; g < w->n_groups; g += PLAN_THREADS) {
         const bool has_any = begins[g].seq < n_lines;
         struct cuda_seq seq = { 0, 0, 0, 0, 0 };
         if (has_any)
             seq = w->seqs[begins[g].seq];
-        set_off(&p, g, begins, &seq);
+        set_off(p, g, begins, &seq);
         if (has_any)
-            link(&p, g, begins, &seq);
+            link(p, g, begins, &seq);
     }
 }

@@ -54,6 +54,15 @@ DEVICE u32 add_relaxed(u32 *counter, u32 n)
     return before;
 }
 
+/* What this thread and, by __syncwarp, its warp wrote before is visible to whoever sees the sum, and the reverse. */
+DEVICE u32 add_acq_rel(u32 *counter, u32 n)
+{
+    u32 before;
+    delay();
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(counter), "r"(n) : "memory");
+    return before;
+}
+
 /* ---- what one block writes while another reads it: 16 or 8 bytes are old or new as a whole, in no order */
 
 DEVICE void write_now(float *at, float4 x)
@@ -132,6 +141,16 @@ DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot,
     asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
                  "[%0], [%1, {%3, %4, %3, %5, %6}], [%2], %7;" ::"r"(to),
                  "l"(map), "r"(shared_address(barrier)), "r"(0), "r"(slot), "r"(head), "r"(page), "l"(policy)
+                 : "memory");
+}
+
+/* 64 elements of some tokens: of a map whose boxes have one line of each. */
+DEVICE void column_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 line, i32 head, i32 page,
+                          u64 policy)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
+                 "l"(map), "r"(shared_address(barrier)), "r"(0), "r"(slot), "r"(line), "r"(head), "r"(page), "l"(policy)
                  : "memory");
 }
 

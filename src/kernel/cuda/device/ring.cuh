@@ -63,12 +63,9 @@ enum {
     CLAIMS = CONFIG_ROWS == 8, /* what the plan has none of costs the other kernels a register too many */
     N_CLAIMS = 2,
     MAX_PARTS = 2,
+    HAS_COLUMNS = 0,
 };
-
-struct ring {
-    u64 full[MAX_SLOTS], empty[MAX_SLOTS];
-    u8 is_bad[MAX_SLOTS][PRODUCERS]; /* a page id of the tile is none */
-};
+#include "kernel/cuda/device/tiles.cuh"
 
 /* A share, as consumers and mergers need it. */
 struct job {
@@ -112,20 +109,6 @@ DEVICE i32 token_warp(void)
     return (i32)(threadIdx.x / 32 % TOKEN_WARPS);
 }
 
-/* A place in a ring of n slots. */
-struct place {
-    i32 slot;
-    u32 phase; /* of full; of empty it is the other one */
-};
-
-DEVICE void place_next(struct place *p, i32 n)
-{
-    if (++p->slot == n) {
-        p->slot = 0;
-        p->phase ^= 1;
-    }
-}
-
 /* Dynamic shared memory: tiles of K, of V (1024-byte aligned: the swizzle counts from there), Q of the jobs, then the
  * mergers' (decode.cu). */
 DEVICE u8 *v_slots(u8 *memory, const struct cuda_decode *decode)
@@ -136,20 +119,6 @@ DEVICE u8 *v_slots(u8 *memory, const struct cuda_decode *decode)
 DEVICE u8 *q_slots(u8 *memory, const struct cuda_decode *decode)
 {
     return memory + decode->n_slots * (K_BYTES + V_BYTES);
-}
-
-/* Tiles of a leaf that hold a visible key: tokens begin, begin + TILE, ... < end. */
-struct tiles {
-    i32 begin, end;
-};
-
-DEVICE struct tiles tiles_of(const struct keys *keys, i32 leaf_keys, i32 leaf)
-{
-    const i32 first = leaf * leaf_keys, behind = first + leaf_keys;
-    struct tiles t;
-    t.begin = first + max(keys->begin - first, 0) / TILE * TILE;
-    t.end = min(behind, keys->end);
-    return t;
 }
 
 /* Byte offset in a slot of a token's first line. */

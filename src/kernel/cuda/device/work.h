@@ -38,6 +38,9 @@ enum {
     SHORT_UNIT = 4096,
     LEAF_OVERHEAD = 16, /* keys' worth of work that a leaf costs beside its keys */
     MOST_ROUNDED = 24,  /* a group's share may grow by one of so many parts, so that less is cut */
+    NARROW_ROWS = 16,   /* packed rows of a sequence: with more it is for the kernel of many rows */
+    WIDE_ROWS = 128,    /* of a tile of that */
+    MAX_CLASSES = 2,    /* kernels that share a batch: of few and of many rows */
     CLAIM_SEQS = 4,     /* sequences a group that make claims worthwhile */
     CLAIM_COST = 4096,  /* and their cost */
     PLAN_THREADS = 512,
@@ -150,7 +153,10 @@ struct cuda_span {
     i32 group;
     i32 tile_rows;
     i32 min_leaf, max_leaf; /* keys of the shortest and the longest leaf of the kernel */
-    i32 n_passes, unused;
+    i32 n_passes;
+    i32 is_wide;               /* the kernel of many rows: leaves are longer, and a node has them all */
+    i32 least_rows, most_rows; /* packed rows of a sequence that the kernel is for; others have none on its line */
+    i32 unused;
 };
 
 /* How the decode kernel is set up for a problem. */
@@ -176,6 +182,11 @@ struct cuda_plan_args {
     i64 max_q_len, max_kv_len;
     i32 kv_lens_are_i64, q_indptr_is_i64, kv_indptr_is_i64;
     i32 n_kv_heads;
+};
+
+/* A block of the plan kernel each. */
+struct cuda_plan_classes {
+    struct cuda_plan_args of[MAX_CLASSES];
 };
 
 struct cuda_append_args {

@@ -68,6 +68,11 @@ DEVICE u32 add_relaxed(u32 *counter, u32 n)
     return before;
 }
 
+DEVICE u32 add_acq_rel(u32 *counter, u32 n)
+{
+    return add_relaxed(counter, n);
+}
+
 DEVICE void write_now(float *at, float4 x)
 {
     *(float4 *)at = x;
@@ -161,6 +166,13 @@ DEVICE void copy_box(u32 to, const struct tensor_map *map, u64 *barrier, const i
 DEVICE void box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 head, i32 page, u64 policy)
 {
     const i64 at[4] = { slot, 0, head, page };
+    copy_box(to, map, barrier, at);
+}
+
+DEVICE void column_box_5d(u32 to, const struct tensor_map *map, u64 *barrier, i32 slot, i32 line, i32 head, i32 page,
+                          u64 policy)
+{
+    const i64 at[4] = { slot, line, head, page };
     copy_box(to, map, barrier, at);
 }
 
