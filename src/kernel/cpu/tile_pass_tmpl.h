@@ -45,7 +45,9 @@ static i32 tile_rows_of(const struct attend_args *args)
 {
     if (uses_tiles(args))
         return amx_tile_rows_of(args);
-    return args->group >= PACKED_ROWS ? 1 : PACKED_ROWS / args->group;
+    const bool is_large = args->k.head_dim > 128 || args->v.head_dim > 128;
+    const i32 rows = is_large ? PACKED_ROWS_OF_LARGE_HEADS : PACKED_ROWS;
+    return args->group >= rows ? 1 : rows / args->group;
 }
 
 static i32 padded_packed(i32 n_rows)
