@@ -37,7 +37,7 @@ static double spread(const struct test_tensor *t, i64 token, i64 head, i64 key)
 }
 
 static double dense_score(const struct random_problem *p, i64 token, i64 i, i64 m, i64 n, i64 head, i64 j,
-                          const double *k)
+                          const double *q, const double *k)
 {
     const struct problem_choice *c = &p->c;
     const bool top_left = c->align == FOLIO_ALIGN_TOP_LEFT || (!c->align && c->causal == FOLIO_CAUSAL_TOP_LEFT);
@@ -54,7 +54,7 @@ static double dense_score(const struct random_problem *p, i64 token, i64 i, i64 
         return -INFINITY;
     double s = 0;
     for (i64 d = 0; d < c->head_dim_qk; d++)
-        s += tensor_get(&p->t[T_Q], (i64[]){ token, head, d }) * k[d];
+        s += q[d] * k[d];
     s *= c->flags & FOLIO_SCALE_IS_SET ? c->scale : 1 / sqrt((double)c->head_dim_qk);
     s = c->softcap > 0 ? c->softcap * tanh(s / c->softcap) : s;
     s += c->alibi ? tensor_get(&p->t[T_ALIBI], &head) * (double)(j - at) : 0;
@@ -67,11 +67,13 @@ static double dense_row(const struct random_problem *p, i64 token, i64 i, i64 m,
 {
     const i64 d_v = p->c.head_dim_v;
     const double sink = p->c.sinks ? tensor_get(&p->t[T_SINKS], &head) : -INFINITY;
-    double *s = calloc((size_t)n + 1, sizeof *s), top = sink, sum = 0;
+    double *s = calloc((size_t)n + 1, sizeof *s), top = sink, sum = 0, q[1024];
     assert_non_null(s);
+    for (i64 d = 0; d < p->c.head_dim_qk; d++)
+        q[d] = tensor_get(&p->t[T_Q], (i64[]){ token, head, d });
     memset(out, 0, (size_t)d_v * sizeof *out);
     for (i64 j = 0; j < n; j++) {
-        s[j] = dense_score(p, token, i, m, n, head, j, k + j * p->c.head_dim_qk);
+        s[j] = dense_score(p, token, i, m, n, head, j, q, k + j * p->c.head_dim_qk);
         top = fmax(top, s[j]);
     }
     for (i64 j = 0; j < n && top > -INFINITY; j++)

@@ -107,6 +107,20 @@ static double draw(struct rng *rng, double amplitude)
     return amplitude * rng_normal(rng);
 }
 
+/* A vector from index on; gives its norm. */
+static double fill_vector(const struct test_tensor *t, const i64 *index, struct rng *rng, double amplitude)
+{
+    double x[1024] = { 0 }, square = 0;
+    const i64 n = t->shape[t->dl.ndim - 1];
+    assert(n <= (i64)COUNT_OF(x));
+    for (i64 d = 0; d < n; d++) {
+        x[d] = draw(rng, amplitude);
+        square += x[d] * x[d];
+    }
+    tensor_set_vector(t, index, x);
+    return sqrt(square);
+}
+
 /* Values into the slots that some sequence reaches; the rest stays NaN. */
 static double fill_pages(const struct test_tensor *t, const struct problem_choice *c, struct rng *rng,
                          const struct book *book, double amplitude)
@@ -116,15 +130,9 @@ static double fill_pages(const struct test_tensor *t, const struct problem_choic
         for (i64 key = 0; key < c->kv_lens[b]; key++) {
             if (key / c->page_size < shared_pages(c, b))
                 continue;
-            double square = 0;
-            for (i64 head = 0; head < c->n_kv_heads; head++, largest = fmax(largest, sqrt(square)), square = 0)
-                for (i64 d = 0; d < t->shape[3]; d++) {
-                    const double x = draw(rng, amplitude);
-                    tensor_set(
-                        t, (i64[]){ book->ids[b * book->columns + key / c->page_size], key % c->page_size, head, d },
-                        x);
-                    square += x * x;
-                }
+            const i64 page = book->ids[b * book->columns + key / c->page_size];
+            for (i64 head = 0; head < c->n_kv_heads; head++)
+                largest = fmax(largest, fill_vector(t, (i64[]){ page, key % c->page_size, head, 0 }, rng, amplitude));
         }
     return largest; /* norm of any vector */
 }
@@ -172,15 +180,8 @@ static double fill_rows(const struct test_tensor *t, struct rng *rng, double amp
 {
     double largest = 0;
     for (i64 token = 0; token < t->shape[0]; token++)
-        for (i64 head = 0; head < t->shape[1]; head++) {
-            double square = 0;
-            for (i64 d = 0; d < t->shape[2]; d++) {
-                const double x = draw(rng, amplitude);
-                tensor_set(t, (i64[]){ token, head, d }, x);
-                square += x * x;
-            }
-            largest = fmax(largest, sqrt(square));
-        }
+        for (i64 head = 0; head < t->shape[1]; head++)
+            largest = fmax(largest, fill_vector(t, (i64[]){ token, head, 0 }, rng, amplitude));
     return largest;
 }
 

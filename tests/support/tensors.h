@@ -39,6 +39,8 @@ static inline bool tensor_there(const struct test_tensor *t)
 u8 *tensor_at(const struct test_tensor *t, const i64 *index);
 double tensor_get(const struct test_tensor *t, const i64 *index);
 void tensor_set(const struct test_tensor *t, const i64 *index, double x);
+void tensor_set_vector(const struct test_tensor *t, const i64 *index,
+                       const double *x); /* [last axis], index[last] = 0 */
 void tensor_set_index(const struct test_tensor *t, const i64 *index, i64 x);
 
 /* Every byte of an output that belongs to no element is as tensor_make left it. */
