@@ -10,11 +10,13 @@
  *   S  2 x [32 rows][64 keys] by turns, in the first level
  *   P  [32 rows][keys] of two strips by turns
  *
- * Weights are made from the maximum that is known, in one pass. A row that passes it by more than RESCALE_ABOVE, and
- * one whose maximum is too large for one fma, takes the slow way. What a row becomes depends on no other row. */
+ * Weights are made from the maximum that is known, in one pass. A row whose weights become too large, and one whose
+ * maximum is not known or too large for one fma, takes the slow way. What a row becomes depends on no other row. */
 
 #if VEC_TILES
 static const float SMALL_PRODUCT = 64.0f; /* of a maximum and c: fma's one rounding is as good as a difference's */
+static const float MOST_WEIGHTS = 256.0f; /* of a turn's keys in a lane: the largest of them is above 2^6 ... */
+enum { FLOW_MOVE_ABOVE = 5 };             /* ... so that the slow way moves the maximum */
 
 struct flow_strip {
     struct strip strip;
@@ -22,9 +24,8 @@ struct flow_strip {
     i32 first, last;   /* columns, multiples of 32 */
     i32 lo[AMX_STRIP]; /* columns [lo, hi) are seen by a row */
     i32 hi[AMX_STRIP];
-    i32 all_lo, all_hi;     /* by all rows */
-    float base[AMX_STRIP];  /* - m * c, where it is small */
-    float limit[AMX_STRIP]; /* scores above it take the slow way */
+    i32 all_lo, all_hi;    /* by all rows */
+    float base[AMX_STRIP]; /* - m * c, where it is small; else infinite, and so are weights: the slow way */
 };
 
 /* What is at work in a turn; NULL = nothing. */
@@ -49,9 +50,7 @@ struct flow_rows {
 static void flow_know(const struct tile_pass *pass, struct flow_strip *strip, i32 r)
 {
     const float m = pass->m[strip->strip.row + r], c = pass->rule.c;
-    const bool small = fabsf(m * c) <= SMALL_PRODUCT; /* not where m is infinite */
-    strip->base[r] = small ? -m * c : 0.0f;
-    strip->limit[r] = small ? m + RESCALE_ABOVE / c : -INFINITY;
+    strip->base[r] = fabsf(m * c) <= SMALL_PRODUCT ? -m * c : INFINITY; /* not where m is infinite */
 }
 
 static void flow_strip_begin(const struct tile_pass *pass, struct flow_strip *flow, const struct strip *strip, i32 slot)
@@ -74,6 +73,8 @@ static void flow_strip_begin(const struct tile_pass *pass, struct flow_strip *fl
         flow->all_lo = flow->lo[r] > flow->all_lo ? flow->lo[r] : flow->all_lo;
         flow->all_hi = flow->hi[r] < flow->all_hi ? flow->hi[r] : flow->all_hi;
         flow_know(pass, flow, r);
+        if (none)
+            flow->base[r] = -INFINITY; /* its weights are zeros */
     }
 }
 
@@ -117,11 +118,11 @@ static void flow_row_slowly(const struct tile_pass *pass, struct flow_strip *str
     for (i32 i = 0; i < FLOW_KEYS; i += 16)
         top = vec_max(vec_load(s + i), top);
     const float highest = vec_max_lane(top);
-    if ((highest - *m) * c > RESCALE_ABOVE)
+    if ((highest - *m) * c > FLOW_MOVE_ABOVE)
         flow_row_move(pass, strip, r, column, highest);
     const vec base = vec_set1(*m == -INFINITY ? 0.0f : *m);
     for (i32 i = 0; i < FLOW_KEYS; i += 16) {
-        const vec w = vec_exp2_near(vec_mul(vec_sub(vec_load(s + i), base), vec_set1(c)));
+        const vec w = vec_exp2_floor(vec_mul(vec_sub(vec_load(s + i), base), vec_set1(c)));
         sum = vec_add(sum, w);
         vec_store_rounded(p + i, w);
     }
@@ -129,16 +130,28 @@ static void flow_row_slowly(const struct tile_pass *pass, struct flow_strip *str
 }
 
 /* The first keys that a row sees: is its maximum small? */
-INLINE bool flow_row_begins(const struct tile_pass *pass, struct flow_strip *strip, i32 r, vec top)
+static bool flow_row_begins(const struct tile_pass *pass, struct flow_strip *strip, i32 r, const float *s)
 {
     float *m = pass->m + strip->strip.row + r;
+    const vec top = vec_max(vec_max(vec_load(s), vec_load(s + 16)), vec_max(vec_load(s + 32), vec_load(s + 48)));
     const float highest = vec_max_lane(top), product = highest * pass->rule.c;
     if (*m != -INFINITY || !(fabsf(product) <= SMALL_PRODUCT))
         return false;
     *m = highest;
     strip->base[r] = -product;
-    strip->limit[r] = highest + RESCALE_ABOVE / pass->rule.c;
     return true;
+}
+
+/* Weights of a row's turn; their sums. */
+INLINE vec flow_weigh(const float *s, u16 *p, vec slope, vec base)
+{
+    vec w[4];
+    UNROLL(4)
+    for (i32 j = 0; j < 4; j++)
+        w[j] = vec_exp2_floor(vec_fma(vec_load(s + 16 * j), slope, base));
+    vec_store_rounded_two(p, w[0], w[1]);
+    vec_store_rounded_two(p + 32, w[2], w[3]);
+    return vec_add(vec_add(w[0], w[1]), vec_add(w[2], w[3]));
 }
 
 /* Weights of the next rows, as many as are made at a time. */
@@ -147,20 +160,16 @@ INLINE void flow_rows_some(const struct tile_pass *pass, struct flow_rows *rows,
     const i32 end = rows->row + rows->a_time < AMX_STRIP ? rows->row + rows->a_time : AMX_STRIP;
     for (; rows->row < end; rows->row++) {
         struct flow_strip *strip = rows->strip;
-        const vec x[4] = { vec_load(rows->s), vec_load(rows->s + 16), vec_load(rows->s + 32), vec_load(rows->s + 48) };
-        const vec top = vec_max(vec_max(x[0], x[1]), vec_max(x[2], x[3]));
-        if (vec_any_less(vec_set1(strip->limit[rows->row]), top) && !flow_row_begins(pass, strip, rows->row, top)) {
-            rows->slow |= 1u << rows->row;
-        } else {
-            const vec base = vec_set1(strip->base[rows->row]);
-            vec w[4];
-            UNROLL(4)
-            for (i32 j = 0; j < 4; j++)
-                w[j] = vec_exp2_near(vec_fma(x[j], slope, base));
-            vec_store(rows->l, vec_add(vec_load(rows->l), vec_add(vec_add(w[0], w[1]), vec_add(w[2], w[3]))));
-            vec_store_rounded_two(rows->p, w[0], w[1]);
-            vec_store_rounded_two(rows->p + 32, w[2], w[3]);
+        vec sums = flow_weigh(rows->s, rows->p, slope, vec_set1(strip->base[rows->row]));
+        bool known = vec_all_at_most(sums, vec_set1(MOST_WEIGHTS));
+        if (!known && flow_row_begins(pass, strip, rows->row, rows->s)) {
+            sums = flow_weigh(rows->s, rows->p, slope, vec_set1(strip->base[rows->row]));
+            known = true;
         }
+        if (known)
+            vec_store(rows->l, vec_add(vec_load(rows->l), sums));
+        else
+            rows->slow |= 1u << rows->row;
         rows->s += FLOW_STRIDE;
         rows->p += rows->p_stride;
         rows->l += 16;

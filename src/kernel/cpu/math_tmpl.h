@@ -30,6 +30,21 @@ static inline vec vec_exp2_near(vec x)
     return vec_exp2_scale(p, n, x, -125.0f);
 }
 
+#if VEC_TILES
+/* The same for any x, on [0, 1] instead of [-1/2, 1/2]: fewer instructions, and no comparison. Below 2^-126 it ends in
+ * denormals, which bf16 takes for 0. */
+static inline vec vec_exp2_floor(vec x)
+{
+    const vec f = vec_fraction(x);
+    vec p = vec_set1(0.0134266853f);
+    p = vec_fma(p, f, vec_set1(0.0522424725f));
+    p = vec_fma(p, f, vec_set1(0.241280206f));
+    p = vec_fma(p, f, vec_set1(0.693044845f));
+    p = vec_fma(p, f, vec_set1(1.0f));
+    return vec_scale_floor(p, x);
+}
+#endif
+
 /* tanh, relative error 4e-7. |x| < 0.625: odd polynomial; above: 1 - 2 / (e^(2|x|) + 1), which is 1 from 10 on. */
 static inline vec vec_tanh(vec x)
 {

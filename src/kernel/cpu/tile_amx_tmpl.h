@@ -111,6 +111,21 @@ static void amx_load_q(const struct tile_pass *pass)
     }
 }
 
+/* 16 rows of d pairs, a multiple of 16 -> a panel. */
+static void amx_pack_k(float *dst, const u8 *const rows[16], i32 d)
+{
+    vec x[16];
+    for (i32 c = 0; c < d; c += 16) {
+        UNROLL(16)
+        for (i32 i = 0; i < 16; i++)
+            x[i] = vec_load((const float *)(const void *)(rows[i] + (i64)c * 4));
+        vec_transpose(x);
+        UNROLL(16)
+        for (i32 i = 0; i < 16; i++)
+            vec_store(dst + (c + i) * 16, x[i]);
+    }
+}
+
 static void amx_pack(struct tile_pass *pass, const struct block *block)
 {
     const struct attend_args *args = pass->args;
@@ -122,7 +137,10 @@ static void amx_pack(struct tile_pass *pass, const struct block *block)
         k[i] = block->k[i] + pass->head * args->k.head_stride;
         v[i] = block->v[i] + pass->head * args->v.head_stride;
     }
-    for (i32 i = 0; i < n; i += 16)
+    i32 i = 0;
+    for (; i + 16 <= n && args->k.head_dim % 32 == 0; i += 16)
+        amx_pack_k(pass->k + (i64)i * amx->d / 2, k + i, args->k.head_dim / 2);
+    for (; i < n; i += 16)
         pack_k_of(DTYPE_PAIR, pass->k + (i64)i * amx->d / 2, k + i, NULL, n - i < 16 ? n - i : 16,
                   args->k.head_dim / 2);
     if (!pack_v_pairs(pass->v, v, n, args->v.head_dim, panel))

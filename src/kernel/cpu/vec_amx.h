@@ -37,6 +37,24 @@ static inline void vec_store_rounded_two(u16 *p, vec a, vec b)
     _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
 }
 
+/* a - floor(a), 0 for infinities. */
+static inline vec vec_fraction(vec a)
+{
+    return _mm512_reduce_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+/* a * 2^floor(b) */
+static inline vec vec_scale_floor(vec a, vec b)
+{
+    return _mm512_scalef_ps(a, b);
+}
+
+/* False where one is NaN. */
+static inline bool vec_all_at_most(vec a, vec b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ) == 0;
+}
+
 /* Bytes [at, at + 512) of two places. */
 static inline void vec_fetch_halves(const u8 *a, const u8 *b, i64 at)
 {

@@ -167,6 +167,31 @@ static inline bool vec_any_less(vec a, vec b)
     return less;
 }
 
+static inline vec vec_fraction(vec a)
+{
+    FOLIO__LANES
+    a.x[i] = isinf(a.x[i]) ? 0.0f : a.x[i] - floorf(a.x[i]);
+    return a;
+}
+
+static inline vec vec_scale_floor(vec a, vec b)
+{
+    FOLIO__LANES
+    {
+        const float n = floorf(b.x[i]); /* NaN: so is a */
+        a.x[i] = n > 200.0f ? INFINITY : n < -200.0f ? 0.0f : ldexpf(a.x[i], isnan(n) ? 0 : (i32)n);
+    }
+    return a;
+}
+
+static inline bool vec_all_at_most(vec a, vec b)
+{
+    bool at_most = true;
+    FOLIO__LANES
+    at_most = at_most && a.x[i] <= b.x[i];
+    return at_most;
+}
+
 static inline vec vec_four_max(vec a) /* over the lanes of a row, in all of them */
 {
     vec r;
