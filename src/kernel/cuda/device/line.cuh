@@ -75,13 +75,26 @@ DEVICE i32 tiles_of_rows(const struct cuda_span *span, i32 m)
     return packed <= span->tile_rows ? packed > 0 : (i32)divide(packed + span->tile_rows - 1, span->tile_rows);
 }
 
+/* Which tile of a round of n_passes is a pass's. Of many rows every second round goes the other way: then passes of a
+ * causal sequence, whose later tiles see more, have equal work. */
+DEVICE i32 tile_in_round(const struct cuda_span *span, i32 pass, i32 round)
+{
+    return span->is_wide && round % 2 ? span->n_passes - 1 - pass : pass;
+}
+
+DEVICE i32 tiles_of_pass(const struct cuda_span *span, i32 pass, i32 tiles)
+{
+    const i32 whole = tiles / span->n_passes;
+    return whole + (tile_in_round(span, pass, whole) < tiles - whole * span->n_passes);
+}
+
 DEVICE struct line line_of(const struct cuda_span *span, const struct cuda_seq *s)
 {
     const i32 m = s->q_len, n = s->kv_len, tiles = tiles_of_rows(span, m);
     struct line line;
     line.leaf = leaf_tokens(span, m, n);
     line.shift = 31 - __clz(line.leaf);
-    line.n_tiles = span->n_passes == 1 ? tiles : (tiles - s->pass + span->n_passes - 1) / span->n_passes;
+    line.n_tiles = span->n_passes == 1 ? tiles : tiles_of_pass(span, s->pass, tiles);
     line.base = 0;
     line.n_leaves = 1;
     if (line.n_tiles == 0)
@@ -104,7 +117,7 @@ DEVICE i32 tile_at(const struct line *line, i64 pos)
 DEVICE struct unit unit_of(const struct cuda_span *span, const struct cuda_seq *s, i32 seq, i32 index)
 {
     const struct line line = line_of(span, s);
-    const i32 tile = s->pass + span->n_passes * index;
+    const i32 tile = span->n_passes * index + tile_in_round(span, s->pass, index);
     struct unit u;
     u.seq = seq;
     u.tile = tile;

@@ -36,7 +36,8 @@ enum {
 /* A share, as all others need it: only the clerk has registers to walk the line. */
 struct job {
     struct share share;                 /* none: there are no more */
-    float scale;                        /* base-2 */
+    float scale;                        /* base-2; the plain kernel's: without its sign, and never 0 */
+    i32 is_negative;                    /* plain: the sign */
     float cap, cap_in;                  /* cap * log2 e; 2 * scale * log2 e / cap */
     struct keys all[GROUPS];            /* that all rows of a warpgroup see */
     struct keys any[GROUPS];            /* that at least one sees */
@@ -99,6 +100,9 @@ DEVICE void write_rows(struct job *job, const struct attend_args *a, const struc
     }
 }
 
+/* -inf x scale stays -inf, and all scores that are not are 0. */
+#define LEAST_SCALE 1.2e-38f
+
 /* By one warp. share none: there are no more. */
 DEVICE void write_job(struct shared *sh, struct place *place, const struct attend_args *a, const struct cuda_span *span,
                       const struct share *share, i32 head)
@@ -113,7 +117,9 @@ DEVICE void write_job(struct shared *sh, struct place *place, const struct atten
         write_rows(job, a, span, &job->share.unit, head);
         if (lane < GROUPS)
             write_bounds(job, span, &job->share.unit, lane);
-        job->scale = (float)a->scale * LOG2_E;
+        const float scale = (float)a->scale * LOG2_E;
+        job->scale = CONFIG_FULL ? scale : fmaxf(fabsf(scale), LEAST_SCALE);
+        job->is_negative = scale < 0.0f;
         job->cap = (float)a->softcap * LOG2_E;
         job->cap_in = a->softcap > 0 ? 2.0f * LOG2_E * (float)a->scale / (float)a->softcap : 0.0f;
     }

@@ -84,11 +84,15 @@ DEVICE void ask_values(float o[SUMS], const u32 p[SCORE_KEYS / 4], const struct 
 
 /* ---- between them */
 
-/* Dot products -> base-2 scores; token: the tile's first. */
+/* What scores are still to be multiplied by, > 0: it costs nothing where the maximum is subtracted. */
+#define SCORE_FACTOR(job) (CONFIG_FULL ? 1.0f : (job)->scale)
+
+/* Dot products -> scores, but for the factor SCORE_FACTOR; token: the tile's first. */
 DEVICE void finish_scores(float x[SCORE_KEYS / 2], const struct job *job, i32 group, i32 token)
 {
     const i32 first = token + (i32)(threadIdx.x & 3) * 2;
     const bool is_edge = token < job->all[group].begin || token + TILE > job->all[group].end;
+#if CONFIG_FULL
 #pragma unroll
     for (i32 row = 0; row < 2; row++) {
         const i32 r = my_row() + row * 8;
@@ -96,14 +100,17 @@ DEVICE void finish_scores(float x[SCORE_KEYS / 2], const struct job *job, i32 gr
         for (i32 i = 0; i < SCORE_KEYS / 4; i++) {
             const i32 at = i / 2 * 4 + row * 2 + i % 2;
             float y = x[at] * job->scale;
-#if CONFIG_FULL
             if (job->cap > 0.0f) /* cap * tanh: tanh.approx would be 1 % off */
                 y = job->cap * (1.0f - __fdividef(2.0f, exp2_fast(x[at] * job->cap_in) + 1.0f));
-            y = fmaf(job->slope[r], (float)(first + i / 2 * 8 + i % 2 - job->origin[r]), y);
-#endif
-            x[at] = y;
+            x[at] = fmaf(job->slope[r], (float)(first + i / 2 * 8 + i % 2 - job->origin[r]), y);
         }
     }
+#else
+    if (job->is_negative)
+#pragma unroll
+        for (i32 i = 0; i < SCORE_KEYS / 2; i++)
+            x[i] = -x[i];
+#endif
     if (!is_edge)
         return;
 #pragma unroll
@@ -118,7 +125,7 @@ DEVICE void finish_scores(float x[SCORE_KEYS / 2], const struct job *job, i32 gr
 }
 
 /* New maxima. top: what to subtract; keep: what the sums so far are multiplied by. False when that is 1 for all. */
-DEVICE bool raise(float top[2], float keep[2], struct sums *s, const float x[SCORE_KEYS / 2])
+DEVICE bool raise(float top[2], float keep[2], struct sums *s, const float x[SCORE_KEYS / 2], const struct job *job)
 {
     bool grew = false;
 #pragma unroll
@@ -129,7 +136,7 @@ DEVICE bool raise(float top[2], float keep[2], struct sums *s, const float x[SCO
             y = fmaxf(y, x[i / 2 * 4 + row * 2 + i % 2]);
         y = fmaxf(y, __shfl_xor_sync(~0u, y, 1));
         y = fmaxf(y, __shfl_xor_sync(~0u, y, 2));
-        y = fmaxf(y, s->m[row]);
+        y = fmaxf(y * SCORE_FACTOR(job), s->m[row]);
         grew |= y > s->m[row];
         top[row] = y == -INFINITY_F ? 0.0f : y;
         keep[row] = exp2_fast(s->m[row] - top[row]);
@@ -140,12 +147,13 @@ DEVICE bool raise(float top[2], float keep[2], struct sums *s, const float x[SCO
 }
 
 /* Scores -> weights, and their sums. */
-DEVICE void weigh(float x[SCORE_KEYS / 2], struct sums *s, const float top[2])
+DEVICE void weigh(float x[SCORE_KEYS / 2], struct sums *s, const float top[2], const struct job *job)
 {
+    const float factor = SCORE_FACTOR(job);
 #pragma unroll
     for (i32 i = 0; i < SCORE_KEYS / 4; i++) {
-        x[2 * i] = exp2_fast(x[2 * i] - top[i % 2]);
-        x[2 * i + 1] = exp2_fast(x[2 * i + 1] - top[i % 2]);
+        x[2 * i] = exp2_fast(fmaf(x[2 * i], factor, -top[i % 2]));
+        x[2 * i + 1] = exp2_fast(fmaf(x[2 * i + 1], factor, -top[i % 2]));
         s->l[i % 2] += x[2 * i] + x[2 * i + 1];
     }
 }
@@ -204,8 +212,8 @@ DEVICE void begin_run(struct run *run, struct sums *s, struct consumer *c, struc
     scores_wait(x);
     tile_release(&sh->k, &c->k_tile, c->n_slots);
     finish_scores(x, job, c->group, run->token);
-    raise(top, keep, s, x); /* there are no sums yet */
-    weigh(x, s, top);
+    raise(top, keep, s, x, job); /* there are no sums yet */
+    weigh(x, s, top, job);
     pack_weights(run->p, x);
     wait_for_next(run, sh, c, &c->v_tile, job, run->token);
 }
@@ -221,8 +229,8 @@ DEVICE void go_on(struct run *run, struct sums *s, struct consumer *c, struct sh
     tile_release(&sh->k, &c->k_tile, c->n_slots);
     run->token += TILE;
     finish_scores(x, job, c->group, run->token);
-    const bool grew = raise(top, keep, s, x);
-    weigh(x, s, top);
+    const bool grew = raise(top, keep, s, x, job);
+    weigh(x, s, top, job);
     compute_now(x);
     place_next(&v, c->n_slots);
     wait_for_next(run, sh, c, &v, job, run->token);
