@@ -196,13 +196,17 @@ INLINE void rows_i8_dots(enum amx_fetch how, const struct rows_pass *pass, const
         for (i32 c = 0; c < n; c++) {
             for (i32 g = 0; how == FETCH_ROWS && block == 0 && g < GROUPS; g++)
                 rows_amx_fetch(&ahead, g, c, n);
-            if (block == 0)
+            if (block == 0) {
                 amx_fetch_kb(how, runs, &half, 2 * c, c + 1 < n ? a + 64 * (c + 1) : half.a, k[0].stride);
+                amx_fetch_later(how, runs, 256 * c, 256 * c + 128);
+            }
             tile_load(&i8->regs, 1, q + c * DIGIT_TILE, 64);
             tile_load(&i8->regs, 0, a + 64 * c, k[0].stride);
             tile_dot_i8(&i8->regs, 2, 0, 1);
-            if (block == 0)
+            if (block == 0) {
                 amx_fetch_kb(how, runs, &half, 2 * c + 1, c + 1 < n ? b + 64 * (c + 1) : half.b, k[1].stride);
+                amx_fetch_later(how, runs, 256 * c + 128, 256 * c + 256);
+            }
             tile_load(&i8->regs, 4, b + 64 * c, k[1].stride);
             tile_dot_i8(&i8->regs, 3, 4, 1);
         }

@@ -45,44 +45,98 @@ static void rows_i8_find_values(struct amx_values *values, const struct rows_pas
     }
 }
 
-/* Sums of weights times values. Fetches the second half of runs, or rows as `ahead` says (NULL = nothing). */
-INLINE void rows_i8_weigh(enum amx_fetch how, const struct rows_pass *pass, const struct amx_values *values,
-                          struct amx_runs *runs, const struct amx_ahead *ahead)
+/* What is fetched while V of group g, 64 dims from 64 * c on, is used: `i` such tiles came before. */
+INLINE void rows_i8_fetch(enum amx_fetch how, struct amx_runs *runs, const struct amx_half *half, i64 i, const u8 *tile,
+                          i64 stride)
+{
+    amx_fetch_kb(how, runs, half, i, tile, stride);
+    amx_fetch_later(how, runs, half->later / 2 + 128 * i, half->later / 2 + 128 * (i + 1));
+}
+
+/* 128 dims of weights of two digits: each tile of them meets two of V. */
+INLINE void rows_i8_weigh_two(enum amx_fetch how, const struct rows_pass *pass, const struct amx_values *values,
+                              struct amx_runs *runs, i32 block, i32 c)
+{
+    struct rows_i8 *i8 = pass->i8;
+    i32 *sums = i8->sums + ((i64)block * i8->v_steps + c) * DIGITS * DIGIT_TILE;
+    const struct amx_half half = amx_half_of(runs, GROUPS);
+    tile_zero(&i8->regs, 5);
+    tile_zero(&i8->regs, 6);
+    tile_zero(&i8->regs, 7);
+    tile_zero(&i8->regs, 2);
+    for (i32 g = 0; g < values->last; g++) {
+        const u32 *p = i8->p + ((i64)block * GROUPS + g) * DIGITS * DIGIT_TILE;
+        const u8 *v = (const u8 *)values->v[g].at + 64 * c;
+        const i64 stride = values->v[g].stride;
+        const u8 *after = c + 2 < i8->v_steps ? v + 128 : g == 0 ? half.a : half.b;
+        if (block == 0)
+            rows_i8_fetch(how, runs, &half, 2 * c + 2 * g, v + 64, stride);
+        tile_load(&i8->regs, 0, p, 64);
+        tile_load(&i8->regs, 4, v, stride);
+        tile_dot_i8(&i8->regs, 5, 0, 4);
+        tile_load(&i8->regs, 1, p + DIGIT_TILE, 64);
+        tile_dot_i8(&i8->regs, 6, 1, 4);
+        if (block == 0)
+            rows_i8_fetch(how, runs, &half, 2 * c + 2 * g + 1, after, stride);
+        tile_load(&i8->regs, 3, v + 64, stride);
+        tile_dot_i8(&i8->regs, 7, 0, 3);
+        tile_dot_i8(&i8->regs, 2, 1, 3);
+    }
+    tile_store(&i8->regs, 5, sums, 64);
+    tile_store(&i8->regs, 6, sums + DIGIT_TILE, 64);
+    tile_store(&i8->regs, 7, sums + DIGITS * DIGIT_TILE, 64);
+    tile_store(&i8->regs, 2, sums + (DIGITS + 1) * DIGIT_TILE, 64);
+}
+
+/* 64 dims. Rows are fetched as `ahead` says; NULL = none. */
+INLINE void rows_i8_weigh_one(enum amx_fetch how, const struct rows_pass *pass, const struct amx_values *values,
+                              struct amx_runs *runs, const struct amx_ahead *ahead, i32 block, i32 c)
 {
     struct rows_i8 *i8 = pass->i8;
     const bool three = i8->n_digits == 3;
     const i32 n = i8->v_steps;
+    i32 *sums = i8->sums + ((i64)block * n + c) * DIGITS * DIGIT_TILE;
     const struct amx_half half = amx_half_of(runs, GROUPS);
-    for (i32 block = 0; block < i8->n_blocks; block++)
-        for (i32 c = 0; c < n; c++) {
-            i32 *sums = i8->sums + ((i64)block * n + c) * DIGITS * DIGIT_TILE;
-            tile_zero(&i8->regs, 5);
-            tile_zero(&i8->regs, 6);
-            tile_zero(&i8->regs, 7);
-            for (i32 g = 0; g < values->last; g++) {
-                const u32 *p = i8->p + ((i64)block * GROUPS + g) * DIGITS * DIGIT_TILE;
-                const u8 *v = (const u8 *)values->v[g].at + 64 * c;
-                const i64 stride = values->v[g].stride;
-                if (block == 0)
-                    amx_fetch_kb(how, runs, &half, 2 * c + g, c + 1 < n ? v + 64 : g == 0 ? half.a : half.b, stride);
-                if (how == FETCH_ROWS && block == 0 && ahead)
-                    rows_amx_fetch(ahead, g, c, n);
-                tile_load(&i8->regs, 4, v, stride);
-                tile_load(&i8->regs, 0, p, 64);
-                tile_dot_i8(&i8->regs, 5, 0, 4);
-                tile_load(&i8->regs, 1, p + DIGIT_TILE, 64);
-                tile_dot_i8(&i8->regs, 6, 1, 4);
-                if (three) {
-                    tile_load(&i8->regs, 3, p + 2 * DIGIT_TILE, 64);
-                    tile_dot_i8(&i8->regs, 7, 3, 4);
-                }
-            }
-            tile_store(&i8->regs, 5, sums, 64);
-            tile_store(&i8->regs, 6, sums + DIGIT_TILE, 64);
-            if (three) {
-                tile_store(&i8->regs, 7, sums + 2 * DIGIT_TILE, 64);
-            }
+    tile_zero(&i8->regs, 5);
+    tile_zero(&i8->regs, 6);
+    tile_zero(&i8->regs, 7);
+    for (i32 g = 0; g < values->last; g++) {
+        const u32 *p = i8->p + ((i64)block * GROUPS + g) * DIGITS * DIGIT_TILE;
+        const u8 *v = (const u8 *)values->v[g].at + 64 * c;
+        const i64 stride = values->v[g].stride;
+        if (block == 0)
+            rows_i8_fetch(how, runs, &half, 2 * c + g, c + 1 < n ? v + 64 : g == 0 ? half.a : half.b, stride);
+        if (how == FETCH_ROWS && block == 0 && ahead)
+            rows_amx_fetch(ahead, g, c, n);
+        tile_load(&i8->regs, 4, v, stride);
+        tile_load(&i8->regs, 0, p, 64);
+        tile_dot_i8(&i8->regs, 5, 0, 4);
+        tile_load(&i8->regs, 1, p + DIGIT_TILE, 64);
+        tile_dot_i8(&i8->regs, 6, 1, 4);
+        if (three) {
+            tile_load(&i8->regs, 3, p + 2 * DIGIT_TILE, 64);
+            tile_dot_i8(&i8->regs, 7, 3, 4);
         }
+    }
+    tile_store(&i8->regs, 5, sums, 64);
+    tile_store(&i8->regs, 6, sums + DIGIT_TILE, 64);
+    if (three) {
+        tile_store(&i8->regs, 7, sums + 2 * DIGIT_TILE, 64);
+    }
+}
+
+/* Sums of weights times values. Fetches the second half of runs, or rows. */
+INLINE void rows_i8_weigh(enum amx_fetch how, const struct rows_pass *pass, const struct amx_values *values,
+                          struct amx_runs *runs, const struct amx_ahead *ahead)
+{
+    struct rows_i8 *i8 = pass->i8;
+    for (i32 block = 0; block < i8->n_blocks; block++) {
+        i32 c = 0;
+        for (; how != FETCH_ROWS && i8->n_digits == 2 && c + 1 < i8->v_steps; c += 2)
+            rows_i8_weigh_two(how, pass, values, runs, block, c);
+        for (; c < i8->v_steps; c++)
+            rows_i8_weigh_one(how, pass, values, runs, ahead, block, c);
+    }
     i8->sum_head = values->head;
     i8->is_sum = true;
 }
@@ -108,18 +162,26 @@ INLINE void rows_i8_whole_of(enum amx_fetch how, const struct rows_pass *pass, c
                              struct amx_runs *runs)
 {
     struct rows_i8 *i8 = pass->i8;
-    for (i32 g = 0; how == FETCH_COLUMNS && i8->is_left && g < GROUPS; g++)
-        runs->run[g] = i8->left.v[g].at; /* what comes after this step's K */
+    if (i8->is_left && (how == FETCH_PLACES || how == FETCH_COLUMNS)) { /* its V is what comes after this step's K */
+        for (i32 g = 0; g < GROUPS; g++)
+            runs->run[g] = i8->left.v[g].at;
+        rows_amx_join(runs);
+    }
+    const i64 half = runs->run_bytes / 2, eighth = runs->run_bytes / 8; /* the second half, between vectors */
     rows_i8_dots(how, pass, step, runs);
+    amx_fetch_later(how, runs, half, half + eighth);
     rows_i8_add(pass);
+    amx_fetch_later(how, runs, half + eighth, half + 2 * eighth);
     if (!i8->is_left)
         return;
     struct amx_ahead ahead;
     for (i32 block = 0; block < i8->n_blocks; block++)
         rows_i8_four(pass, i8->left.head, 1 - i8->slot, block);
+    amx_fetch_later(how, runs, half + 2 * eighth, half + 3 * eighth);
     if (how == FETCH_ROWS)
         rows_amx_look_ahead(&ahead, pass, step, true);
     rows_i8_weigh(how, pass, &i8->left, runs, &ahead);
+    amx_fetch_later(how, runs, half + 3 * eighth, half + 4 * eighth);
 }
 
 static void rows_i8_whole(const struct rows_pass *pass, const struct rows_step *step)

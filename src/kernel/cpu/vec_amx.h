@@ -64,25 +64,17 @@ static inline void vec_fetch_halves(const u8 *a, const u8 *b, i64 at)
                      : "r"(a), "r"(b), "r"(at));
 }
 
-#define FOLIO__FETCH_QUARTERS(op)                                                          \
-    __asm__ volatile(FOLIO__FETCH_4(op, 0, "(%0,%4)") FOLIO__FETCH_4(op, 0, "(%1,%4)")     \
-                         FOLIO__FETCH_4(op, 0, "(%2,%4)") FOLIO__FETCH_4(op, 0, "(%3,%4)") \
-                     :                                                                     \
-                     : "r"(a), "r"(b), "r"(c), "r"(d), "r"(at))
-
-/* Bytes [at, at + 256) of four places. */
-static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
+/* Bytes [at, at + 128) of four places, into the second level. */
+static inline void vec_fetch_eighths_far(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
 {
-    FOLIO__FETCH_QUARTERS("prefetcht0");
+    __asm__ volatile("prefetcht1 (%0,%4)\n\tprefetcht1 64(%0,%4)\n\t"
+                     "prefetcht1 (%1,%4)\n\tprefetcht1 64(%1,%4)\n\t"
+                     "prefetcht1 (%2,%4)\n\tprefetcht1 64(%2,%4)\n\t"
+                     "prefetcht1 (%3,%4)\n\tprefetcht1 64(%3,%4)"
+                     :
+                     : "r"(a), "r"(b), "r"(c), "r"(d), "r"(at));
 }
 
-/* Into the second level. */
-static inline void vec_fetch_quarters_far(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
-{
-    FOLIO__FETCH_QUARTERS("prefetcht1");
-}
-
-#undef FOLIO__FETCH_QUARTERS
 /* A line of each of 16 rows. */
 static inline void vec_fetch_rows(const u8 *p, i64 stride)
 {

@@ -101,19 +101,12 @@ static inline void vec_fetch_halves(const u8 *a, const u8 *b, i64 at)
     __builtin_prefetch((i < 8 ? a : b) + at + i % 8 * 64, 0, 3);
 }
 
-/* Bytes [at, at + 256) of four places. */
-static inline void vec_fetch_quarters(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
+/* Bytes [at, at + 128) of four places, into the second level. */
+static inline void vec_fetch_eighths_far(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
 {
     const u8 *const places[4] = { a, b, c, d };
-    FOLIO__LANES
-    __builtin_prefetch(places[i / 4] + at + i % 4 * 64, 0, 3);
-}
-
-static inline void vec_fetch_quarters_far(const u8 *a, const u8 *b, const u8 *c, const u8 *d, i64 at)
-{
-    const u8 *const places[4] = { a, b, c, d };
-    FOLIO__LANES
-    __builtin_prefetch(places[i / 4] + at + i % 4 * 64, 0, 2);
+    for (i32 i = 0; i < 8; i++)
+        __builtin_prefetch(places[i / 2] + at + i % 2 * 64, 0, 2);
 }
 
 static inline void vec_fetch_rows(const u8 *p, i64 stride)

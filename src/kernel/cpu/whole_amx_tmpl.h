@@ -18,24 +18,28 @@ struct amx_half {
 /* Runs `first` and the one behind it. */
 INLINE struct amx_half amx_half_of(const struct amx_runs *runs, i32 first)
 {
-    const bool apart = runs->step == 256;
-    return (struct amx_half){ runs->run[first], apart ? runs->run[first + 1] : runs->run[first] + 512,
-                              apart ? 512 : 1024, first == 0 ? 0 : runs->run_bytes / 2 };
+    return (struct amx_half){ runs->run[first], runs->one ? runs->run[first] + 512 : runs->run[first + 1],
+                              runs->one ? 1024 : 512, first == 0 ? 0 : runs->run_bytes / 2 };
 }
 
-/* Its KB number i, and later ones. `tile` is the tile after the one at work, its rows `stride` apart. */
+/* Its KB number i. `tile` is the tile after the one at work, its rows `stride` apart. */
 INLINE void amx_fetch_kb(enum amx_fetch how, struct amx_runs *runs, const struct amx_half *half, i64 i, const u8 *tile,
                          i64 stride)
 {
-    const u8 *const *later = runs->later;
     if (how == FETCH_PLACES)
         vec_fetch_halves(half->a, half->b, i * half->step);
     if (how == FETCH_COLUMNS)
         vec_fetch_rows(tile, stride);
-    if (how == FETCH_PLACES || how == FETCH_COLUMNS)
-        vec_fetch_quarters_far(later[0], later[1], later[2], later[3], half->later + i * 256);
     if (how == FETCH_RUNS)
         rows_amx_fetch_runs(runs);
+}
+
+/* Bytes [begin, end) of later runs, multiples of 128. */
+INLINE void amx_fetch_later(enum amx_fetch how, const struct amx_runs *runs, i64 begin, i64 end)
+{
+    const u8 *const *later = runs->later;
+    for (i64 at = begin; (how == FETCH_PLACES || how == FETCH_COLUMNS) && at < end; at += 128)
+        vec_fetch_eighths_far(later[0], later[1], later[2], later[3], at);
 }
 
 /* S^T as it comes: two groups of keys meet a tile of Q^T. */
@@ -59,10 +63,12 @@ INLINE void rows_amx_dots_whole(enum amx_fetch how, const struct rows_pass *pass
         for (i32 g = 0; how == FETCH_ROWS && g < GROUPS; g++)
             rows_amx_fetch(&ahead, g, c, n);
         amx_fetch_kb(how, runs, &half, 2 * c, c + 1 < n ? a + 64 * (c + 1) : half.a, a_stride);
+        amx_fetch_later(how, runs, half.later + 512 * c, half.later + 512 * c + 256);
         tile_load(&amx->regs, 1, q, q_stride);
         tile_load(&amx->regs, 0, a + 64 * c, a_stride);
         tile_dot_bf16(&amx->regs, 2, 0, 1);
         amx_fetch_kb(how, runs, &half, 2 * c + 1, c + 1 < n ? b + 64 * (c + 1) : half.b, b_stride);
+        amx_fetch_later(how, runs, half.later + 512 * c + 256, half.later + 512 * c + 512);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_dot_bf16(&amx->regs, 7, 4, 1);
     }
@@ -86,12 +92,14 @@ INLINE void rows_amx_weigh_whole(enum amx_fetch how, const struct rows_pass *pas
         tile_load(&amx->regs, 5, o, stride);
         tile_load(&amx->regs, 6, o + 16, stride);
         amx_fetch_kb(how, runs, &half, 2 * c, c + 1 < n ? a + 64 * (c + 1) : half.a, a_stride);
+        amx_fetch_later(how, runs, half.later + 512 * c, half.later + 512 * c + 256);
         tile_load(&amx->regs, 4, a + 64 * c, a_stride);
         tile_load(&amx->regs, 3, p, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
         tile_load(&amx->regs, 3, p + 2 * p_words, 64);
         tile_dot_bf16(&amx->regs, 6, 3, 4);
         amx_fetch_kb(how, runs, &half, 2 * c + 1, c + 1 < n ? b + 64 * (c + 1) : half.b, b_stride);
+        amx_fetch_later(how, runs, half.later + 512 * c + 256, half.later + 512 * c + 512);
         tile_load(&amx->regs, 4, b + 64 * c, b_stride);
         tile_load(&amx->regs, 3, p + p_words, 64);
         tile_dot_bf16(&amx->regs, 5, 3, 4);
