@@ -112,9 +112,27 @@ static void check_packed(struct rig *rig)
     }
 }
 
+/* Scales of any sign, and 0, with rows enough for every kernel. */
+static void check_scales(struct rig *rig)
+{
+    static const double scales[] = { -0.2, 0.0 };
+    static const i32 groups[] = { 4, 40 };
+    for (i32 i = 0; i < 4; i++) {
+        struct problem_case c = case_plain(3, 700 + (u64)i);
+        c.group = groups[i / 2];
+        c.has_scale = true;
+        c.scale = scales[i % 2];
+        c.causal = FOLIO_CAUSAL_BOTTOM_RIGHT;
+        for (i32 b = 0; b < c.batch; b++)
+            c.kv_lens[b] = 70 + 90 * b;
+        check_case(rig, &c);
+    }
+}
+
 static void run(struct rig *rig)
 {
     check_lengths(rig);
+    check_scales(rig);
     check_packed(rig);
     if (!rig->is_small) {
         check_batches(rig);
