@@ -201,6 +201,16 @@ static void check_many(struct rig *rig, bool are_alike)
     check_mates(rig, &c);
 }
 
+/* Some long ones among short ones: most groups begin and end within a long one. */
+static void check_short(struct rig *rig)
+{
+    struct problem_case c = causal_case(rig->is_small ? 12 : 48, 500);
+    c.n_kv_heads = rig->is_small ? 2 : 8;
+    for (i32 b = 0; b < c.batch; b++)
+        c.kv_lens[b] = b % 4 == 1 ? 4500 + (rig->is_small ? 0 : 500 * b) : b * 97 % 450;
+    check_mates(rig, &c);
+}
+
 /* Long ones that are alike, so that groups may hold whole nodes of theirs; of one head, cut often. */
 static void check_long(struct rig *rig, i32 i)
 {
@@ -225,6 +235,7 @@ static void run(struct rig *rig)
     check_classes(rig, 0);
     check_many(rig, true);
     check_many(rig, false);
+    check_short(rig);
     for (i32 i = 0; i < 3; i++)
         check_long(rig, i);
 }

@@ -5,7 +5,8 @@
  *   V producers ──► ring of V tiles ──┼─► 4 consumer warps ──► parts of a leaf ──► merger warps ──► slots, out, lse
  *   clerk ────────► jobs, with Q ─────┘
  *
- * Every arrow is a ring of one or more slots with a full and an empty barrier each. Nobody else waits for anybody.
+ * Every arrow is a ring of one or more slots with a full and an empty barrier each. Beside that only mergers wait, for
+ * what other blocks leave in slots (tree.cuh).
  *
  * With 16 rows, up to head_dim 128, and with 32 there are 4 consumers for each half of them. With 32 rows parts would
  * leave no memory for tiles: the four of a half fold theirs into one and that into the node, one after another
