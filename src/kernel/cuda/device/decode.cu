@@ -17,7 +17,7 @@ enum {
 #define TREE_TID ((i32)threadIdx.x - 32 * FIRST_MERGER)
 #define TREE_D_V CONFIG_D_V
 #define TREE_PITCH (CONFIG_D_V + 4) /* the consumers' stores then fall into different banks */
-#define TREE_AHEAD (CONFIG_ROWS >= 32 ? 4 : 8)
+#define TREE_AHEAD (CONFIG_ROWS >= 32 || __CUDA_ARCH__ < 900 ? 4 : 8) /* as there are registers */
 #define TREE_ROWS AT_A_TIME
 #define TREE_LEAF_FOLD leaf_fold
 #include "kernel/cuda/device/leaf.cuh"
