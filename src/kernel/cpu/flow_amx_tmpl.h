@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * flow_amx_tmpl.h: strips of tile_amx_tmpl.h one behind the other, where scores are plain dot products. Tiles and
  * vectors are different parts of a core, but a core looks only some 500 instructions ahead: so a row or two of weights
- * stand behind every four tile products, and what tiles store is loaded a turn later.
+ * stand before every four tile products, and what tiles store is loaded a turn later.
  *
- *   a turn:   scores of strip i + 1, 64 keys        ─► S, one of two
- *             values of strip i, a share of dims    ─► O
+ *   a turn:   values of strip i, a share of dims    ─► O
+ *             scores of strip i + 1, 64 keys        ─► S, one of two
  *             between these, row by row, weights of the turn before: S, the other ─► P
  *
  *   S  2 x [32 rows][64 keys] by turns, in the first level
@@ -215,8 +215,8 @@ INLINE void flow_scores(const struct tile_pass *pass, const struct flow_turn *tu
         const float *k = pass->k + (turn->score_column / 16 + 2 * block) * panel;
         amx_zero(&amx->regs);
         for (i32 c = 0; c < n; c++, q += 32, k += 256) {
-            AMX_STEP(&amx->regs, q, q_stride, k, k + panel);
             flow_rows_some(pass, rows, slope);
+            AMX_STEP(&amx->regs, q, q_stride, k, k + panel);
             ahead_fetch(ahead);
         }
         amx_store(&amx->regs, amx->ring[turn->ring] + 32 * block, FLOW_STRIDE);
@@ -237,8 +237,8 @@ INLINE void flow_values(const struct tile_pass *pass, const struct flow_turn *tu
         const u16 *p = amx->p[strip->slot] + strip->first;
         amx_load(&amx->regs, o, stride);
         for (i32 c = 0; c < n; c++, p += 32, v += 256) {
-            AMX_STEP(&amx->regs, p, p_stride, v, v + panel);
             flow_rows_some(pass, rows, slope);
+            AMX_STEP(&amx->regs, p, p_stride, v, v + panel);
             ahead_fetch(ahead);
         }
         amx_store(&amx->regs, o, stride);
@@ -254,10 +254,10 @@ static void flow_turn(const struct tile_pass *pass, const struct flow_turn *turn
     const i32 n_steps = n_blocks * (amx->d / 32) + (valued ? n_pairs * (valued->last - valued->first) / 32 : 0);
     struct flow_rows rows = flow_rows_of(pass, turn, n_steps);
     struct ahead local = *ahead;
-    if (scored)
-        flow_scores(pass, turn, n_blocks, &rows, &local);
     if (n_pairs > 0)
         flow_values(pass, turn, &rows, &local);
+    if (scored)
+        flow_scores(pass, turn, n_blocks, &rows, &local);
     *ahead = local;
     flow_rows_end(pass, turn, rows);
     if (scored && (turn->score_column < scored->all_lo || turn->score_column + FLOW_KEYS > scored->all_hi))

@@ -203,14 +203,14 @@ static void amx_weights_two(const struct tile_pass *pass, const struct strip *st
             scale_row(pass->o + (i64)(packed + i) * pass->v_pad, pass->amx->dv, factors[i]);
 }
 
-/* ---- products: two tiles of rows by two of columns */
+/* ---- products: two tiles of rows by two of columns. Panels stream by: the first level is for S, P and Q */
 
 #define AMX_STEP(regs, a, a_stride, b, b_next)                    \
-    tile_load(regs, 2, b, 64);                                    \
+    tile_load_once(regs, 2, b, 64);                               \
     tile_load(regs, 0, a, (a_stride)*2);                          \
     tile_load(regs, 1, (a) + (i64)16 * (a_stride), (a_stride)*2); \
     tile_dot_bf16(regs, 4, 0, 2);                                 \
-    tile_load(regs, 3, b_next, 64);                               \
+    tile_load_once(regs, 3, b_next, 64);                          \
     tile_dot_bf16(regs, 6, 1, 2);                                 \
     tile_dot_bf16(regs, 5, 0, 3);                                 \
     tile_dot_bf16(regs, 7, 1, 3)

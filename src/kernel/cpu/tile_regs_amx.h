@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * tile_regs_amx.h: the eight tile registers of AMX behind seven functions; tile_regs_c.h says what each means.
+ * tile_regs_amx.h: the eight tile registers of AMX behind eight functions; tile_regs_c.h says what each means.
  * Register numbers are part of the instruction, so these are macros and take literals. gcc 12 does not know that
  * configurations and loads read memory: what was stored before must be told to be there. */
 #ifndef FOLIO_KERNEL_CPU_TILE_REGS_H
@@ -33,6 +33,11 @@ static inline void tile_release(struct tile_regs *regs)
     do {                               \
         TILE_BARRIER();                \
         _tile_loadd(t, (p), (stride)); \
+    } while (0)
+#define tile_load_once(regs, t, p, stride)    \
+    do {                                      \
+        TILE_BARRIER();                       \
+        _tile_stream_loadd(t, (p), (stride)); \
     } while (0)
 #define tile_store(regs, t, p, stride)  \
     do {                                \

@@ -4,6 +4,7 @@
  *   config, release             shapes: rows of a register, bytes of a row
  *   zero                        t = 0
  *   load, store                 rows of t from and to p + row * stride bytes
+ *   load_once                   load of what is not read again soon: it should not displace what is
  *   dot_bf16                    c [m][n] += sum over k of a [m][k].first * b [k][n].first + .second * .second
  *   dot_i8                      c [m][n] += sum over k of the four products of bytes of a [m][k] and b [k][n]
  *
@@ -45,6 +46,11 @@ static inline void tile_load(struct tile_regs *regs, i32 t, const void *p, i64 s
     tile_zero(regs, t);
     for (i32 row = 0; row < regs->shapes.n_rows[t]; row++)
         memcpy(regs->words[t][row], (const u8 *)p + row * stride, regs->shapes.row_bytes[t]);
+}
+
+static inline void tile_load_once(struct tile_regs *regs, i32 t, const void *p, i64 stride)
+{
+    tile_load(regs, t, p, stride);
 }
 
 static inline void tile_store(const struct tile_regs *regs, i32 t, void *p, i64 stride)
